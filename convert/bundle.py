@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFLite files + calibration + figures → the bundle that the device runs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from covid_edge.bundle import Bundle
+from covid_edge.predictor import Predictor
+from covid_edge_convert.card import model_card
+from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.evaluate import answer, platt, probability, summarise
+from covid_edge_convert.quantize import drift, run_model
+from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.router import LABELS, SPEC, router_pixels
+from covid_edge_convert.systems import RunFolder
+
+MIN_AGREEMENT = 0.98
+MAX_AUC_DROP = 0.01
+# Good scans that the router may refuse on val; its threshold is set by this.
+REFUSED_ON_VAL = 0.002
+
+INTENDED_USE = (
+    "Research on running chest-scan networks on small devices: one frontal chest X-ray or one "
+    "axial chest CT slice in, a calibrated probability of COVID-19 out."
+)
+NOTICE = "Research software, not a medical device. Do not use it to diagnose or treat anyone."
+
+# Licences as the data's publishers state them; a source that is not named here is "unknown".
+LICENCES = {
+    "covid-cxnet": "CC BY 4.0",
+    "darkcovidnet-cohen": "per image, research use",
+    "abzargar-cohen": "per image, research use",
+    "darkcovidnet-nih": "NIH ChestX-ray8, attribution",
+    "abzargar-kermany": "CC BY 4.0",
+    "hannover": "CC BY 3.0",
+    "sars-cov-2-ct": "CC BY-NC-SA 4.0",
+    "covid-ct": "research use",
+    "mosmed": "CC BY-NC-ND 3.0",
+    "misc": "research use",
+    "owais-np": "as published, research use",
+    "imagenet-sample": "research use",
+    "brain-mri": "research use",
+}
+
+
+class DriftError(RuntimeError):
+    """The int8 file answers too differently from full precision to be shipped."""
+
+
+def write_bundle(
+    scans: Scans,
+    recipe: Recipe,
+    run: RunFolder,
+    folder: Path,
+    name: str,
+    version: str,
+    allow_drift: bool = False,
+) -> dict:
+    """Calibrate the int8 files on ``val``, measure them on ``test``, write the bundle.
+
+    The bundle appears under ``folder`` whole or not at all.
+
+    Returns
+    -------
+    dict
+        The figures that `covid_edge_convert.evaluate.summarise` computed from the finished
+        bundle's own answers.
+
+    Raises
+    ------
+    DriftError
+        If label agreement or AUC on ``test`` is out of budget (unless ``allow_drift``).
+    """
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    reference: list[dict] = []
+    modalities = {}
+    for modality in MODALITIES:
+        modalities[modality], rows = _modality(scans, modality, recipe, run, partial)
+        reference += rows
+        over = modalities[modality]["drift"]
+        if not allow_drift and (
+            over["label_agreement"] < MIN_AGREEMENT or over["auc_drop"] > MAX_AUC_DROP
+        ):
+            raise DriftError(
+                f"{modality}: int8 agrees with fp32 on {over['label_agreement']:.2%} of labels "
+                f"(at least {MIN_AGREEMENT:.0%} wanted) and loses {over['auc_drop']:.4f} AUC "
+                f"(at most {MAX_AUC_DROP} wanted); retrain, or give --allow-drift."
+            )
+    with open(partial / "reference.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(reference[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(reference)
+
+    manifest = {
+        "schema": 1,
+        "name": name,
+        "version": version,
+        "system": "mmtl",
+        "created": datetime.now(timezone.utc).date().isoformat(),
+        "intended_use": INTENDED_USE,
+        "notice": NOTICE,
+        "router": _router(scans, run, partial),
+        "modalities": modalities,
+        "training": {
+            "recipe": json.loads(run.recipe.read_text(encoding="utf-8")),
+            "adversarial": run.adversarial,
+            "mixing": json.loads((run.mixing / "wasserstein.json").read_text(encoding="utf-8")),
+            "sources": _sources(scans),
+        },
+        "reference": _entry(partial / "reference.csv"),
+    }
+    _write_json(partial / "bundle.json", manifest)
+
+    # The figures come from the whole road: files, router, int8 networks, calibration, threshold.
+    measured = scans.where(np.isin(scans.split, ("val", "test", "probe")))
+    figures = summarise(measured, answer(measured, Predictor(partial, threads=os.cpu_count() or 1)))
+    for modality in MODALITIES:
+        manifest["modalities"][modality]["metrics"] = figures[modality]
+    manifest["router"]["metrics"] = {
+        "other": figures.get("other", {}),
+        **{m: _routing(figures[m]) for m in MODALITIES},
+    }
+    _write_json(partial / "bundle.json", manifest)
+    (partial / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
+    Bundle.load(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    return figures
+
+
+def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path):
+    """bundle.json's entry of one modality, and its rows of reference.csv."""
+    table = scans.select(modality=modality)
+    kept = np.isin(table.split, ("val", "test"))
+    spec = recipe.spec(SPECS[modality])
+    pixels = load_pixels(table, spec, run.cache)[kept]
+    table = table.where(kept)
+    int8_file = run.models() / f"{modality}.int8.tflite"
+    logits = {
+        "int8": run_model(int8_file, pixels)[:, 0],
+        "fp32": run_model(run.models() / f"{modality}.fp32.tflite", pixels)[:, 0],
+    }
+    val, test = table.split == "val", table.split == "test"
+    # Balanced accuracy is best where the calibrated probability equals the share of COVID scans
+    # that it was calibrated with; unlike a threshold searched for on val, it does not chase noise.
+    threshold = round(float(table.covid[val].mean()), 4)
+    labels, scaling = {}, {}
+    for kind, values in logits.items():
+        # Thresholds and calibration belong to one file: each has its own.
+        scaling[kind] = platt(values[val], table.covid[val])
+        labels[kind] = probability(values, *scaling[kind]) >= threshold
+
+    shutil.copy(int8_file, folder / int8_file.name)
+    scale, bias = scaling["int8"]
+    entry = {
+        **_entry(folder / int8_file.name),
+        "preprocess": spec.to_dict(),
+        "encoders": dict(zip(("task_specific", "shared"), recipe.encoders[modality])),
+        "labels": ["non-covid", "covid"],
+        "calibration": {
+            "method": "platt",
+            "scale": scale,
+            "bias": bias,
+            "fitted_on": f"val split, {int(val.sum())} scans, by this int8 file",
+        },
+        "threshold": {
+            "value": threshold,
+            "chosen": "share of COVID scans in val: best balanced accuracy of calibrated answers",
+        },
+        "drift": drift(
+            logits["fp32"][test],
+            logits["int8"][test],
+            table.covid[test],
+            labels["fp32"][test],
+            labels["int8"][test],
+        ),
+    }
+    rows = [
+        {
+            "file": str(table.file[k]),
+            "modality": modality,
+            "label": "covid" if table.covid[k] else "non-covid",
+            "fp32_logit": f"{logits['fp32'][k]:.5f}",
+            "int8_logit": f"{logits['int8'][k]:.5f}",
+        }
+        for k in np.flatnonzero(test)
+    ]
+    return entry, rows
+
+
+def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
+    """bundle.json's entry of the router, its acceptance threshold set on val."""
+    source = run.models() / "router.int8.tflite"
+    shutil.copy(source, folder / source.name)
+    val = scans.where((scans.split == "val") & (scans.modality != "other"))
+    logits = run_model(source, router_pixels(val, run)).astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = powers / powers.sum(axis=1, keepdims=True)
+    of_truth = softmax[np.arange(len(val)), np.searchsorted(LABELS, val.modality)]
+    # As strict as it can be while all but a few good scans of val pass; never below an even guess.
+    accept = round(float(np.clip(np.quantile(of_truth, REFUSED_ON_VAL), 0.5, 0.95)), 3)
+    return {
+        **_entry(folder / source.name),
+        "preprocess": SPEC.to_dict(),
+        "labels": list(LABELS),
+        "temperature": 1.0,
+        "accept": accept,
+    }
+
+
+def _routing(figures: dict) -> dict:
+    return {
+        split: {"given": part["given"], "answered": part["given"] - part["not_answered"]}
+        for split, part in figures.items()
+    }
+
+
+def _sources(scans: Scans) -> list[dict]:
+    learned = np.isin(scans.split, ("train", "val"))
+    pairs = sorted(set(zip(scans.modality[learned].tolist(), scans.source[learned].tolist())))
+    return [
+        {
+            "name": source,
+            "modality": modality,
+            "licence": LICENCES.get(source, "unknown"),
+            **{
+                split: int(
+                    (
+                        (scans.source == source)
+                        & (scans.modality == modality)
+                        & (scans.split == split)
+                    ).sum()
+                )
+                for split in ("train", "val", "test")
+            },
+        }
+        for modality, source in pairs
+    ]
+
+
+def _entry(path: Path) -> dict:
+    content = path.read_bytes()
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

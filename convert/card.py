@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card: a bundle's figures in words and tables (Mitchell et al., 2019)."""
+
+from __future__ import annotations
+
+_NAMES = {"xray": "X-ray", "ct": "CT"}
+
+# What a source brings with it.
+_LIMITS = {
+    "covid-cxnet": "Every COVID X-ray in train, val and test comes from another source than the "
+    "other X-rays, so their test figures measure, in part, the telling apart of sources. The "
+    "`probe` row is the honest one.",
+    "abzargar-kermany": "Non-COVID X-rays include children's (Kermany); figures are not adults'.",
+}
+
+
+def _figure(value) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _row(name: str, figures: dict) -> str:
+    cells = [
+        name,
+        str(figures["given"]),
+        str(figures["not_answered"]),
+        *(_figure(figures[k]) for k in ("accuracy", "auc", "sensitivity", "specificity", "f1")),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+_HEADER = (
+    "| scans | given | not answered | accuracy | AUC | sensitivity | specificity | F1 |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def model_card(manifest: dict) -> str:
+    """Markdown of the model card, from ``bundle.json``'s content alone.
+
+    Parameters
+    ----------
+    manifest : dict
+        bundle.json with ``metrics`` and ``drift`` in every modality.
+    """
+    recipe = manifest["training"]["recipe"]
+    trained_on = {source["name"] for source in manifest["training"]["sources"]}
+    lines = [
+        f"# Model card: {manifest['name']} {manifest['version']}",
+        "",
+        f"**{manifest['notice']}**",
+        "",
+        manifest["intended_use"],
+        "",
+        "## What it is",
+        "",
+        "The multi-modal multi-task framework (MMTL) of Arya et al., one int8 TFLite graph per "
+        "modality, and a small router that tells chest X-ray, chest CT and everything else apart.",
+        "",
+        "| modality | task-specific encoder | shared encoder | file | MB |",
+        "|---|---|---|---|---|",
+    ]
+    for key, part in manifest["modalities"].items():
+        encoders = part["encoders"]
+        lines.append(
+            f"| {_NAMES[key]} | {encoders['task_specific']} | {encoders['shared']} | "
+            f"`{part['file']}` | {part['bytes'] / 1e6:.1f} |"
+        )
+    look = (
+        f"The graphs take {recipe['input_size']} x {recipe['input_size']} grey pixels; the "
+        f"encoders look at {recipe['encoder_size']} x {recipe['encoder_size']}"
+    )
+    halved = recipe["encoder_size"] != recipe["input_size"]
+    lines += [
+        "",
+        look + (" (the graph takes the mean of each 2x2 block)." if halved else "."),
+        "Weights were trained from scratch on the scans below"
+        + (" (no ImageNet weights)." if recipe["weights"] is None else "."),
+        "Shared features are "
+        + ("adversarial." if manifest["training"]["adversarial"] else "non-adversarial."),
+        "",
+        "## Results",
+        "",
+        "Answers of the int8 bundle through the device's whole road (`Predictor`): file, router, "
+        "network, calibration, threshold. *Not answered*: refused, or taken for the other "
+        "modality; such scans are left out of the other columns.",
+        "`test` is the fixed split by patient group. `probe` is one hospital with both labels, "
+        "never learned from: what remains there is what does not rest on telling sources apart.",
+    ]
+    for key, part in manifest["modalities"].items():
+        lines += ["", f"### {_NAMES[key]}", "", _HEADER]
+        for split, figures in part["metrics"].items():
+            if split == "val":
+                continue
+            lines.append(_row(f"**{split}**", figures))
+            if len(figures["per_source"]) > 1:
+                lines += [_row(f"{split}: {s}", f) for s, f in figures["per_source"].items()]
+        drift = part["drift"]
+        lines += [
+            "",
+            f"Against full precision (fp32) on the {drift['scans']} test scans: label agreement "
+            f"{drift['label_agreement']:.2%}, AUC {drift['auc_fp32']:.4f} → "
+            f"{drift['auc_int8']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
+            f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. "
+            f"Threshold: {part['threshold']['value']} ({part['threshold']['chosen']}).",
+        ]
+    router = manifest["router"]
+    lines += ["", "### Router", "", "| given | scans | answered as such |", "|---|---|---|"]
+    for key in manifest["modalities"]:
+        for split, count in router["metrics"][key].items():
+            share = count["answered"] / count["given"]
+            lines.append(f"| {_NAMES[key]}, {split} | {count['given']} | {share:.2%} |")
+    for split, count in router["metrics"]["other"].items():
+        share = f"{count['refused_share']:.2%} (refused)"
+        lines.append(f"| not a chest scan, {split} | {count['given']} | {share} |")
+    mixing = manifest["training"]["mixing"]
+    lines += [
+        "",
+        "## Mixing of the modalities",
+        "",
+        f"Wasserstein distance ({mixing['measured_on']}): {mixing['before']:.3g} before the "
+        f"generator, {mixing['after']:.3g} after; relative to the clouds' variance "
+        f"{mixing['before_relative']:.3g} and {mixing['after_relative']:.3g}.",
+        "",
+        "## Data",
+        "",
+        "Weights trained on these sets carry their terms, the non-commercial ones included.",
+        "",
+        "| source | modality | licence as published | train | val | test |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {s['name']} | {_NAMES.get(s['modality'], 'other')} | {s['licence']} | "
+            f"{s['train']} | {s['val']} | {s['test']} |"
+            for s in manifest["training"]["sources"]
+        ),
+        "",
+        "## Limits",
+        "",
+        "- Not for diagnosis. No clinician has reviewed these labels or answers.",
+        *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
+        "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",
+        "- Probabilities are calibrated for the share of COVID scans in `val`, not a clinic's.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``covid-edge-convert``: train, evaluate, quantize, bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+# Before TensorFlow is imported: its oneDNN kernels train twice as fast on CPUs where they are off
+# by default, and its log lines are noise here.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+DATA = click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="COVID_EDGE_DATA",
+    required=True,
+    help="Data folder: with manifest.csv, or in the paper's form X_Ray_Train/COVID/… "
+    "[env: COVID_EDGE_DATA]",
+)
+RUN = click.option(
+    "--run",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("work/mmtl"),
+    show_default=True,
+    help="Folder of checkpoints and results; give it again to resume.",
+)
+ADVERSARIAL = click.option(
+    "--adversarial/--no-adversarial",
+    default=True,
+    show_default=True,
+    help="Shared features by generator against discriminator, or (the ablation) by label alone.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train MMTL, quantise it, and write the bundle that covid-edge runs."""
+
+
+@cli.command()
+@DATA
+@RUN
+@ADVERSARIAL
+@click.option("--preset", type=click.Choice(["default", "paper", "toy"]), default="default")
+@click.option("--encoder-size", type=int, help="Pixels the encoders look at: 224, or 112 (halved).")
+@click.option("--schedule", multiple=True, metavar="ENCODER=SIZExEPOCHS[,…]", help="Repeatable.")
+@click.option("--weights", type=click.Choice(["imagenet"]), help="Start encoders from these.")
+@click.option("--seed", type=int, help="Of everything drawn.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def train(data, root, adversarial, preset, encoder_size, schedule, weights, seed, quiet) -> None:
+    """Run every stage that is not done yet; a stopped run resumes."""
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.recipes import PRESETS
+    from covid_edge_convert.systems import RunFolder
+    from covid_edge_convert.train import train
+
+    recipe = PRESETS[preset]
+    changes = {"encoder_size": encoder_size, "weights": weights, "seed": seed}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if schedule:
+        pairs = (entry.partition("=")[::2] for entry in schedule)
+        changes["schedule"] = {**recipe.schedule, **dict(pairs)}
+    recipe = dataclasses.replace(recipe, **changes)
+    train(load_scans(data, recipe.seed), recipe, RunFolder(root, adversarial), int(not quiet))
+
+
+@cli.command()
+@DATA
+@RUN
+@ADVERSARIAL
+@click.option("--representative", default=300, show_default=True, help="Calibration scans.")
+def quantize(data, root, adversarial, representative) -> None:
+    """Convert the trained networks to fp32 and full-int8 TFLite files."""
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.quantize import quantize_run
+    from covid_edge_convert.recipes import Recipe
+    from covid_edge_convert.systems import RunFolder
+
+    run = RunFolder(root, adversarial)
+    quantize_run(load_scans(data), Recipe.load(run.recipe), run, representative)
+
+
+@cli.command()
+@DATA
+@RUN
+@ADVERSARIAL
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("work/bundle/mmtl"),
+    show_default=True,
+)
+@click.option("--name", default="mmtl", show_default=True)
+@click.option("--version", default="0.1.0", show_default=True)
+@click.option("--allow-drift", is_flag=True, help="Write the bundle though int8 drifts too far.")
+def bundle(data, root, adversarial, folder, name, version, allow_drift) -> None:
+    """Calibrate on val, measure on test, write the bundle and its model card."""
+    from covid_edge_convert.bundle import write_bundle
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.recipes import Recipe
+    from covid_edge_convert.systems import RunFolder
+
+    run = RunFolder(root, adversarial)
+    scans, recipe = load_scans(data), Recipe.load(run.recipe)
+    figures = write_bundle(scans, recipe, run, folder, name, version, allow_drift)
+    _print_figures(figures)
+    click.echo(f"bundle written: {folder}")
+
+
+@cli.command()
+@DATA
+@click.option("--bundle", "folder", type=click.Path(path_type=Path), help="[default: the shipped]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also write files.")
+def evaluate(data, folder, out) -> None:
+    """Measure a bundle on a data folder: figures per split and source, ROC curves with --out."""
+    from covid_edge.predictor import Predictor
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.evaluate import answer, plot_roc, summarise
+
+    scans = load_scans(data)
+    measured = scans.where(scans.split != "train")
+    answers = answer(measured, Predictor(folder, threads=os.cpu_count() or 1))
+    figures = summarise(measured, answers)
+    _print_figures(figures)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        plot_roc(measured, answers, out / "roc.png")
+
+
+def _print_figures(figures: dict) -> None:
+    columns = ("accuracy", "auc", "sensitivity", "specificity", "f1")
+    click.echo(f"{'modality':9}{'split':7}{'scans':>6} " + "".join(f"{c:>13}" for c in columns))
+    for modality in ("xray", "ct"):
+        for split, part in figures.get(modality, {}).items():
+            cells = ("-" if part[c] is None else f"{part[c]:.4f}" for c in columns)
+            click.echo(
+                f"{modality:9}{split:7}{part['scans']:6} " + "".join(f"{c:>13}" for c in cells)
+            )
+
+
+def main() -> None:
+    """Entry point: errors in what was asked for end in one sentence, not a traceback."""
+    from covid_edge.errors import CovidEdgeError
+
+    try:
+        cli(standalone_mode=True)
+    except (CovidEdgeError, ValueError, RuntimeError, OSError) as error:
+        click.echo(f"covid-edge-convert: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

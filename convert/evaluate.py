@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of a bundle or of training stages, per modality, split and source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import f_oneway
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+from tqdm import tqdm
+
+from covid_edge.predictor import Predictor
+from covid_edge_convert.data import Scans
+
+
+def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
+    """Platt scaling: the (scale, bias) whose ``sigmoid(scale * logit + bias)`` fits the labels.
+
+    Raises
+    ------
+    ValueError
+        If larger logits do not go with COVID (scale would not be positive).
+    """
+    fit = LogisticRegression(C=1e6, max_iter=1000).fit(np.reshape(logits, (-1, 1)), covid > 0.5)
+    scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    if scale <= 0:
+        raise ValueError("the logits are no better than chance on val: they cannot be calibrated")
+    return scale, bias
+
+
+def probability(logits: np.ndarray, scale: float, bias: float) -> np.ndarray:
+    """Calibrated probability of COVID."""
+    return 1.0 / (1.0 + np.exp(-(scale * np.asarray(logits, np.float64) + bias)))
+
+
+def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> dict[str, float]:
+    """The paper's figures: accuracy, AUC, sensitivity, specificity and F1.
+
+    Parameters
+    ----------
+    covid, called : ndarray of bool, shape (n,)
+        Truth and answer.
+    score : ndarray of float, shape (n,)
+        Probability or logit of COVID.
+
+    Returns
+    -------
+    dict
+        A figure that its scans do not define (AUC of one class, say) is None.
+    """
+    covid, called = np.asarray(covid, bool), np.asarray(called, bool)
+    tp, tn = int((covid & called).sum()), int((~covid & ~called).sum())
+    fp, fn = int((~covid & called).sum()), int((covid & ~called).sum())
+
+    def ratio(part: int, whole: int) -> float | None:
+        return round(part / whole, 4) if whole else None
+
+    both = covid.any() and not covid.all()
+    return {
+        "scans": len(covid),
+        "covid": int(covid.sum()),
+        "accuracy": ratio(tp + tn, len(covid)),
+        "auc": round(float(roc_auc_score(covid, score)), 4) if both else None,
+        "sensitivity": ratio(tp, tp + fn),
+        "specificity": ratio(tn, tn + fp),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "confusion": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
+    }
+
+
+def anova(*probabilities: np.ndarray) -> dict[str, float]:
+    """One-way ANOVA over the prediction probabilities of several models on the same scans."""
+    result = f_oneway(*probabilities)
+    return {"F": round(float(result.statistic), 4), "p": float(result.pvalue)}
+
+
+def answer(scans: Scans, predictor: Predictor) -> list[dict]:
+    """The device's own answer for every scan, as `Prediction.to_dict` gives it."""
+    return [
+        predictor.predict(str(scans.root / name)).to_dict()
+        for name in tqdm(scans.file, "predict", leave=False)
+    ]
+
+
+def summarise(scans: Scans, answers: list[dict]) -> dict:
+    """Figures of each modality and split out of the device's answers, whole and per source.
+
+    A scan that was refused or taken for the other modality has no answer to compare; such scans
+    are counted and left out of the other figures.
+    """
+    routed = np.array([a["status"] == "ok" and a["modality"] for a in answers]) == scans.modality
+    score = np.array([a["probability"] if a["status"] == "ok" else np.nan for a in answers], float)
+    called = np.array([a["label"] == "covid" for a in answers])
+    result: dict = {}
+    for modality in ("xray", "ct"):
+        for split in ("train", "val", "test", "probe"):
+            rows = (scans.modality == modality) & (scans.split == split)
+            if not rows.any():
+                continue
+
+            def figures(rows: np.ndarray) -> dict:
+                kept = rows & routed
+                counts = {"given": int(rows.sum()), "not_answered": int((rows & ~routed).sum())}
+                covid = scans.covid.astype(bool)
+                return {**counts, **binary_metrics(covid[kept], score[kept], called[kept])}
+
+            sources = np.unique(scans.source[rows])
+            result.setdefault(modality, {})[split] = {
+                **figures(rows),
+                "per_source": {s: figures(rows & (scans.source == s)) for s in map(str, sources)},
+            }
+    others = scans.modality == "other"
+    for split in np.unique(scans.split[others]):
+        rows = others & (scans.split == split)
+        refused = sum(answers[k]["status"] == "refused" for k in np.flatnonzero(rows))
+        result.setdefault("other", {})[str(split)] = {
+            "given": int(rows.sum()),
+            "refused": refused,
+            "refused_share": round(refused / int(rows.sum()), 4),
+        }
+    return result
+
+
+def plot_roc(scans: Scans, answers: list[dict], path: Path, split: str = "test") -> None:
+    """ROC curves of both modalities on one split, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 5), layout="constrained")
+    for modality, name in (("xray", "X-ray"), ("ct", "CT")):
+        kept = [
+            k
+            for k, a in enumerate(answers)
+            if a["status"] == "ok"
+            and a["modality"] == modality == scans.modality[k]
+            and scans.split[k] == split
+        ]
+        covid = scans.covid[kept]
+        if len(np.unique(covid)) < 2:
+            continue
+        score = [answers[k]["probability"] for k in kept]
+        false_positive, true_positive, _ = roc_curve(covid, score)
+        area = roc_auc_score(covid, score)
+        axes.plot(
+            false_positive, true_positive, label=f"{name}, AUC {area:.3f} ({len(kept)} scans)"
+        )
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"{split} split, int8 bundle")
+    axes.legend(loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of MMTL, stage by stage; each stage keeps its result and is skipped when it is there.
+
+1. pixels          preprocessing by ``covid_edge.preprocess``
+2. encoders        in-domain pretraining (`covid_edge_convert.pretrain`)
+3. embeddings      Dense(1280) on the frozen encoder, one per encoder and modality
+4. task-specific   one module per modality
+5. shared          generator against discriminator, then the shared feature; or, as the ablation,
+                   the same network trained on the COVID label alone
+6. heads           one per modality
+7. router          chest X-ray / chest CT / neither
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from covid_edge_convert import modules, systems
+from covid_edge_convert.augment import augment
+from covid_edge_convert.data import (
+    MODALITIES,
+    SPECS,
+    DataError,
+    Scans,
+    balanced_weights,
+    halve,
+    load_pixels,
+    table_union,
+)
+from covid_edge_convert.mixing import wasserstein_distance
+from covid_edge_convert.pretrain import Schedule, pretrain
+from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.router import train_router
+from covid_edge_convert.systems import RunFolder
+
+# XLA makes TensorFlow slower on a CPU; JAX cannot do without it.
+JIT = keras.backend.backend() == "jax"
+
+
+def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> None:
+    """Run every stage that is not done yet.
+
+    Raises
+    ------
+    DataError
+        If a modality lacks training or validation scans of one of the two classes.
+    ValueError
+        If the run folder was begun with another recipe.
+    """
+    _check(scans)
+    if run.recipe.is_file():
+        if Recipe.load(run.recipe) != recipe:
+            raise ValueError(
+                f"{run.recipe}: this run was begun with another recipe; "
+                "give the same options again, or another --run folder."
+            )
+    else:
+        recipe.save(run.recipe)
+
+    pixels = {m: encoder_pixels(scans.select(modality=m), m, recipe, run) for m in MODALITIES}
+    tables = {m: scans.select(modality=m) for m in MODALITIES}
+    both = table_union([tables[m] for m in MODALITIES])
+    together = np.concatenate([pixels[m] for m in MODALITIES])
+    for name in recipe.order():
+        schedule = Schedule(
+            Schedule.parse(recipe.schedule[name]),
+            recipe.learning_rate,
+            batch_size=recipe.batch_size,
+        )
+        seedling = systems.load_encoder(recipe.grow[name], run) if name in recipe.grow else None
+        pretrain(
+            name,
+            together,
+            both,
+            schedule,
+            run.encoder(name),
+            recipe.seed,
+            recipe.weights,
+            seedling,
+            verbose,
+        )
+    del together
+
+    examples = {}
+    for modality in MODALITIES:
+        views = Views(tables[modality], pixels[modality], recipe)
+        vectors = []
+        for name in dict.fromkeys(recipe.encoders[modality]):
+            vectors.append(_embed(modality, name, views, recipe, run, verbose))
+        # One encoder in both roles gives one embedding for both.
+        examples[modality] = (views, vectors[0], vectors[-1])
+        _task_specific(modality, views, vectors[0], recipe, run, verbose)
+    _shared(examples, recipe, run, verbose)
+    for modality, (views, specific, common) in examples.items():
+        _head(modality, views, specific, common, recipe, run, verbose)
+    train_router(scans, recipe, run, verbose)
+
+
+def _check(scans: Scans) -> None:
+    for modality in MODALITIES:
+        for split in ("train", "val"):
+            labels = scans.select(modality=modality, split=split).covid
+            if not (0 < labels.sum() < len(labels)):
+                raise DataError(
+                    f"{scans.root}: the {split} split has {int(labels.sum())} COVID scans of "
+                    f"{len(labels)} in modality {modality}; both classes are needed."
+                )
+
+
+def encoder_pixels(scans: Scans, modality: str, recipe: Recipe, run: RunFolder) -> np.ndarray:
+    """Preprocessed scans at the encoders' size: uint8 (n, encoder_size, encoder_size)."""
+    pixels = load_pixels(scans, recipe.spec(SPECS[modality]), run.cache, f"preprocess {modality}")
+    return halve(pixels) if recipe.halved else pixels
+
+
+class Views:
+    """What the modules learn from: each scan as it is, and augmented views of the training scans.
+
+    Attributes
+    ----------
+    row : ndarray of int
+        The scan that each view shows; the first ``len(scans)`` views are the scans themselves.
+    covid, weight : ndarray of float32
+    train, val : ndarray of int
+        Indices of the views of each split.
+    """
+
+    def __init__(self, scans: Scans, pixels: np.ndarray, recipe: Recipe):
+        self.scans, self.pixels, self.seed = scans, pixels, recipe.seed
+        train = np.flatnonzero(scans.split == "train")
+        self.row = np.concatenate([np.arange(len(scans))] + [train] * recipe.views)
+        self.covid = scans.covid[self.row]
+        weight = np.zeros(len(scans), np.float32)
+        for split in ("train", "val"):
+            rows = np.flatnonzero(scans.split == split)
+            weight[rows] = balanced_weights(scans.where(rows))
+        self.weight = weight[self.row]
+        self.train = np.flatnonzero(scans.split[self.row] == "train")
+        self.val = np.flatnonzero(scans.split[self.row] == "val")
+
+    def images(self, start: int, stop: int) -> np.ndarray:
+        """Views ``start`` to ``stop`` as float32 (n, s, s, 1)."""
+        size = self.pixels.shape[1]
+        out = np.empty((stop - start, size, size), np.float32)
+        for slot, view in enumerate(range(start, min(stop, len(self.row)))):
+            image = self.pixels[self.row[view]]
+            if view >= len(self.scans):
+                image = augment(image, size, np.random.default_rng([self.seed, view]))
+            out[slot] = image
+        return out[..., None]
+
+    def features(self, encoder: keras.Model, batch: int = 64) -> np.ndarray:
+        """Pooled features of every view: float32 (views, width)."""
+        chunks = []
+        for start in tqdm(range(0, len(self.row), batch), f"features {encoder.name}", leave=False):
+            stop = min(start + batch, len(self.row))
+            chunks.append(np.asarray(encoder.predict_on_batch(self.images(start, stop))))
+        return np.concatenate(chunks)
+
+
+class FeatureNoise(keras.layers.Layer):
+    """Gaussian noise while training, in units of each feature's own standard deviation.
+
+    It stands for what quantisation will do to the features, and keeps modules from memorising.
+    """
+
+    def __init__(self, deviation: np.ndarray, strength: float):
+        super().__init__()
+        self.scale = (strength * deviation).astype(np.float32)
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        noise = keras.random.normal(keras.ops.shape(x), seed=self.generator)
+        return x + noise * self.scale
+
+
+def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, index=None) -> None:
+    """Fit ``module``'s logit on the COVID label; keep the weights of the best validation loss.
+
+    ``inputs`` holds one list of arrays per entry of ``views_list`` (several modalities pool).
+    """
+
+    def gather(split: str):
+        rows = [getattr(views, split) for views in views_list]
+        count = len(inputs[0])
+        x = [np.concatenate([part[k][r] for part, r in zip(inputs, rows)]) for k in range(count)]
+        y = np.concatenate([views.covid[r] for views, r in zip(views_list, rows)])
+        weight = np.concatenate([views.weight[r] for views, r in zip(views_list, rows)])
+        return x, y[:, None], weight
+
+    x, y, weight = gather("train")
+    x_val, y_val, weight_val = gather("val")
+    taken = [keras.Input(part.shape[1:]) for part in x]
+    noisy = [FeatureNoise(part.std(axis=0), recipe.noise)(t) for part, t in zip(x, taken)]
+    output = module(noisy if len(noisy) > 1 else noisy[0])
+    model = keras.Model(taken, output if index is None else output[index])
+    steps = max(1, len(y) // 64) * recipe.module_epochs
+    rate = keras.optimizers.schedules.CosineDecay(recipe.module_rate, steps, alpha=0.02)
+    model.compile(
+        keras.optimizers.AdamW(rate, weight_decay=0.02, clipnorm=1.0),
+        keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.05),
+        jit_compile=JIT,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    best = path.with_name("best-" + path.name)
+    keep = keras.callbacks.ModelCheckpoint(
+        str(best), monitor="val_loss", save_best_only=True, save_weights_only=True
+    )
+    model.fit(
+        x,
+        y,
+        batch_size=64,
+        epochs=recipe.module_epochs,
+        sample_weight=weight,
+        validation_data=(x_val, y_val, weight_val),
+        callbacks=[keep],
+        verbose=verbose,
+    )
+    model.load_weights(best)
+    _save(module, path)
+    best.unlink()
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name("partial-" + path.name)
+    model.save_weights(partial)
+    os.replace(partial, path)
+
+
+def _embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.ndarray:
+    """Embeddings of every view by one encoder: float32 (views, 1280)."""
+    path = run.embedding(modality, name)
+    stored = path.with_name(f"{modality}-{name}.npy")
+    if stored.is_file():
+        return np.load(stored)
+    features = views.features(systems.load_encoder(name, run))
+    if not path.is_file():
+        keras.utils.set_random_seed(recipe.seed)
+        module = modules.embedding(features.shape[1], f"embedding_{modality}_{name}")
+        _fit(module, [[features]], [views], recipe, path, verbose, index=1)
+    module = systems.load_embedding(modality, name, features.shape[1], run)
+    vectors = np.asarray(module.predict(features, batch_size=512, verbose=0)[0])
+    partial = stored.with_suffix(".part.npy")
+    np.save(partial, vectors)
+    os.replace(partial, stored)
+    return vectors
+
+
+def _task_specific(modality, views, vectors, recipe, run: RunFolder, verbose) -> None:
+    path = run.task_specific(modality)
+    if not path.is_file():
+        keras.utils.set_random_seed(recipe.seed)
+        _fit(modules.task_specific(modality), [[vectors]], [views], recipe, path, verbose, index=1)
+
+
+def _shared(examples, recipe, run: RunFolder, verbose) -> None:
+    """The generator and the shared feature, and the modalities' distance before and after."""
+    if run.shared.is_file():
+        return
+    keras.utils.set_random_seed(recipe.seed)
+    views_list = [views for views, _, _ in examples.values()]
+    vectors = [common for _, _, common in examples.values()]
+    mixer = modules.generator()
+    if run.adversarial:
+        _play(mixer, views_list, vectors, recipe, run, verbose)
+        mixer.trainable = False
+    shared = modules.shared(mixer)
+    _fit(shared, [[v] for v in vectors], views_list, recipe, run.shared, verbose, index=1)
+
+    val = [v[views.val] for v, views in zip(vectors, views_list)]
+    mixed = [np.asarray(mixer.predict(v, batch_size=512, verbose=0)) for v in val]
+    distances = {
+        "measured_on": "val embeddings, X-ray against CT",
+        "before": wasserstein_distance(*val),
+        "after": wasserstein_distance(*mixed),
+        "before_relative": wasserstein_distance(*val, relative=True),
+        "after_relative": wasserstein_distance(*mixed, relative=True),
+    }
+    (run.mixing / "wasserstein.json").write_text(json.dumps(distances, indent=1))
+
+
+def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
+    """The adversarial game; resumes from its last backup."""
+    if run.generator.is_file():
+        mixer.load_weights(run.generator)
+        return
+    x = np.concatenate([v[views.train] for v, views in zip(vectors, views_list)])
+    ct = np.concatenate(
+        [
+            np.full((len(views.train), 1), m == "ct", np.float32)
+            for views, m in zip(views_list, MODALITIES)
+        ]
+    )
+    # Each modality weighs the same, whatever its number of scans.
+    share = ct.mean()
+    weight = np.where(ct[:, 0] == 1, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    game = modules.adversarial_game(mixer)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    game.compile(
+        keras.optimizers.Adam(recipe.game_rate),
+        loss={"discriminator": loss, "generator": loss},
+        jit_compile=JIT,
+    )
+    every = 25 * max(1, -(-len(x) // 128))
+    backup = keras.callbacks.BackupAndRestore(str(run.mixing / "backup"), save_freq=every)
+    game.fit(
+        x,
+        {"discriminator": ct, "generator": 1 - ct},
+        sample_weight={"discriminator": weight, "generator": weight},
+        batch_size=128,
+        epochs=recipe.game_epochs,
+        callbacks=[backup],
+        verbose=verbose,
+    )
+    _save(mixer, run.generator)
+
+
+def _head(modality, views, specific, common, recipe, run: RunFolder, verbose) -> None:
+    path = run.head(modality)
+    if path.is_file():
+        return
+    keras.utils.set_random_seed(recipe.seed)
+    first = systems.load_task_specific(modality, run).predict(specific, 512, verbose=0)[0]
+    second = systems.load_shared(run).predict(common, 512, verbose=0)[0]
+    _fit(modules.head(modality), [[first, second]], [views], recipe, path, verbose)

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle: a folder with bundle.json and the TFLite files that it describes.
+
+``bundle.json`` says everything that the device must not guess. It is read strictly: a field that is
+missing or of the wrong kind is a :class:`~covid_edge.errors.BundleError` naming the field. Fields
+that the device does not use (metrics, drift, training) are kept as they are in `Bundle.extra`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import BundleError
+from .preprocess import PreprocessSpec
+
+__all__ = [
+    "OTHER",
+    "SCHEMA",
+    "Bundle",
+    "Calibration",
+    "Modality",
+    "ModelFile",
+    "Router",
+    "Threshold",
+]
+
+#: The schema of bundle.json that this version reads.
+SCHEMA = 1
+
+#: The router's label for whatever is not a chest scan.
+OTHER = "other"
+
+_SHIPPED = Path(__file__).parent / "models"
+_DEFAULT = "mmtl"
+_REMEDY = "install covid-edge again, or make the bundle again with covid-edge-convert"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a bundle: where it lies and what it must contain."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+    def verify(self) -> None:
+        """Check the whole file against its SHA-256.
+
+        Raises
+        ------
+        BundleError
+            The file is missing, unreadable or not the one that bundle.json describes.
+        """
+        self.check_size()
+        digest = hashlib.sha256()
+        try:
+            with open(self.path, "rb") as file:
+                while block := file.read(1 << 20):  # hashing a block lets other threads run
+                    digest.update(block)
+        except OSError as error:
+            raise BundleError(f"{self.path} cannot be read: {error.strerror}") from None
+        if digest.hexdigest() != self.sha256:
+            raise BundleError(
+                f"{self.path} is not the file that bundle.json describes "
+                f"(its SHA-256 differs); {_REMEDY}"
+            )
+
+    def check_size(self) -> None:
+        """Check that the file is there and as long as it should be: the cheap part of `verify`.
+
+        Raises
+        ------
+        BundleError
+            It is not.
+        """
+        try:
+            size = os.stat(self.path).st_size
+        except OSError as error:
+            raise BundleError(f"{self.path} is missing ({error.strerror}); {_REMEDY}") from None
+        if size != self.bytes:
+            raise BundleError(
+                f"{self.path} has {size} bytes where bundle.json says {self.bytes}; {_REMEDY}"
+            )
+
+
+@dataclass(frozen=True)
+class Router:
+    """The network that says what kind of scan this is.
+
+    The answer is the likeliest of `labels` by ``softmax(logits / temperature)``; it stands if it is
+    not ``"other"`` and its probability is at least `accept`.
+    """
+
+    model: ModelFile
+    preprocess: PreprocessSpec
+    labels: tuple[str, ...]
+    temperature: float
+    accept: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling: probability of COVID-19 = sigmoid(scale * logit + bias)."""
+
+    method: str
+    scale: float
+    bias: float
+    fitted_on: str
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The operating point: the positive label from this probability on, and how it was chosen."""
+
+    value: float
+    chosen: str
+
+
+@dataclass(frozen=True)
+class Modality:
+    """The network for one kind of scan. `labels` are (negative, positive)."""
+
+    model: ModelFile
+    preprocess: PreprocessSpec
+    labels: tuple[str, str]
+    calibration: Calibration
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose bundle.json is sound and whose files are there.
+
+    Load one with :meth:`Bundle.load`. File contents are not hashed until
+    :meth:`ModelFile.verify` is called, so a scan pays only for the files it needs.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    sha256 : str
+        SHA-256 of bundle.json itself: the identity of the whole bundle, since bundle.json holds
+        the SHA-256 of every other file.
+    extra : dict
+        All of bundle.json, as it was read.
+    """
+
+    path: Path
+    sha256: str
+    name: str
+    version: str
+    system: str
+    notice: str
+    router: Router
+    modalities: dict[str, Modality]
+    reference: ModelFile | None
+    extra: dict[str, Any]
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | None = None) -> Bundle:
+        """Read and check a bundle.
+
+        Parameters
+        ----------
+        source : str or path-like, optional
+            A folder, or the name of a bundle that ships with covid-edge; None is the default one.
+
+        Returns
+        -------
+        Bundle
+
+        Raises
+        ------
+        BundleError
+            There is no such bundle, bundle.json is not sound, or a file is missing or of the
+            wrong length.
+        """
+        folder = _folder(source)
+        path = folder / "bundle.json"
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror}): no bundle there; {_REMEDY}"
+            ) from None
+        try:
+            root = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{path} is not JSON ({error}); {_REMEDY}") from None
+        bundle = _bundle(_Object(path, "", root), hashlib.sha256(text).hexdigest())
+        for file in bundle.files.values():
+            file.check_size()
+        return bundle
+
+    @property
+    def files(self) -> dict[str, ModelFile]:
+        """Every file that bundle.json describes, by what it is for."""
+        files = {"router": self.router.model}
+        files.update((name, modality.model) for name, modality in self.modalities.items())
+        if self.reference is not None:
+            files["reference"] = self.reference
+        return files
+
+
+def _folder(source: str | os.PathLike[str] | None) -> Path:
+    if source is None:
+        return _SHIPPED / _DEFAULT
+    folder = Path(source)
+    shipped = _SHIPPED / folder
+    if len(folder.parts) == 1 and not folder.exists() and shipped.is_dir():
+        return shipped
+    return folder
+
+
+class _Object:
+    """One JSON object of bundle.json; it knows its place, so that a message can name the field."""
+
+    def __init__(self, source: Path, place: str, fields: Any) -> None:
+        self.source = source
+        self.place = place
+        if not isinstance(fields, dict):
+            raise BundleError(
+                f"{source} is wrong: {place or 'the whole'} must be an object; {_REMEDY}"
+            )
+        self.fields = fields
+
+    def fail(self, key: str, wanted: str) -> NoReturn:
+        place = f"{self.place}.{key}" if self.place else key
+        found = repr(self.fields[key]) if key in self.fields else "missing"
+        raise BundleError(
+            f"{self.source} is wrong: {place} must be {wanted}, and is {found[:80]}; {_REMEDY}"
+        )
+
+    def text(self, key: str) -> str:
+        value = self.fields.get(key)
+        if not isinstance(value, str):
+            self.fail(key, "text")
+        return value
+
+    def whole(self, key: str) -> int:
+        value = self.fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.fail(key, "a whole number")
+        return value
+
+    def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
+        value = self.fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.fail(key, "a number")
+        if not (math.isfinite(value) and low <= value <= high):
+            self.fail(key, f"a finite number from {low:g} to {high:g}")
+        return float(value)
+
+    def positive(self, key: str) -> float:
+        value = self.number(key)
+        if value <= 0:
+            self.fail(key, "more than 0")
+        return value
+
+    def labels(self, key: str) -> tuple[str, ...]:
+        value = self.fields.get(key)
+        if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+            self.fail(key, "a list of texts")
+        if len(set(value)) != len(value) or len(value) < 2:
+            self.fail(key, "two or more different labels")
+        return tuple(value)
+
+    def child(self, key: str) -> _Object:
+        if key not in self.fields:
+            self.fail(key, "an object")
+        place = f"{self.place}.{key}" if self.place else key
+        return _Object(self.source, place, self.fields[key])
+
+
+def _bundle(root: _Object, sha256: str) -> Bundle:
+    schema = root.whole("schema")
+    if schema > SCHEMA:
+        raise BundleError(
+            f"{root.source} is of schema {schema} and this version of covid-edge reads schema "
+            f"{SCHEMA}; upgrade covid-edge"
+        )
+    if schema != SCHEMA:
+        root.fail("schema", str(SCHEMA))
+    named = root.child("modalities")
+    modalities = {name: _modality(named.child(name)) for name in named.fields}
+    if not modalities:
+        root.fail("modalities", "one modality or more")
+    return Bundle(
+        path=root.source.parent,
+        sha256=sha256,
+        name=root.text("name"),
+        version=root.text("version"),
+        system=root.text("system"),
+        notice=root.text("notice"),
+        router=_router(root.child("router"), modalities),
+        modalities=modalities,
+        reference=_file(root.child("reference")) if root.fields.get("reference") else None,
+        extra=root.fields,
+    )
+
+
+def _file(entry: _Object) -> ModelFile:
+    name, sha256 = entry.text("file"), entry.text("sha256").lower()
+    # A bundle is data from elsewhere: it may name its own files only.
+    if name != os.path.basename(name) or name in ("", ".", "..") or "\\" in name or "\0" in name:
+        entry.fail("file", "the name of a file in the bundle's own folder")
+    if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        entry.fail("sha256", "64 hexadecimal digits")
+    return ModelFile(entry.source.parent / name, sha256, entry.whole("bytes"))
+
+
+def _spec(entry: _Object) -> PreprocessSpec:
+    fields = entry.child("preprocess").fields
+    try:
+        return PreprocessSpec.from_dict(fields)
+    except ValueError as error:
+        raise BundleError(f"{entry.source} is wrong: {entry.place}: {error}; {_REMEDY}") from None
+
+
+def _router(entry: _Object, modalities: dict[str, Modality]) -> Router:
+    labels = entry.labels("labels")
+    if not set(labels) <= {OTHER, *modalities}:
+        entry.fail("labels", f"of {sorted({OTHER, *modalities})}")
+    return Router(
+        model=_file(entry),
+        preprocess=_spec(entry),
+        labels=labels,
+        temperature=entry.positive("temperature"),
+        accept=entry.number("accept", 0, 1),
+    )
+
+
+def _modality(entry: _Object) -> Modality:
+    labels = entry.labels("labels")
+    if len(labels) != 2:
+        entry.fail("labels", "two labels, the negative one first")
+    calibration, threshold = entry.child("calibration"), entry.child("threshold")
+    return Modality(
+        model=_file(entry),
+        preprocess=_spec(entry),
+        labels=labels,
+        calibration=Calibration(
+            method=calibration.text("method"),
+            scale=calibration.positive("scale"),
+            bias=calibration.number("bias"),
+            fitted_on=calibration.text("fitted_on"),
+        ),
+        threshold=Threshold(threshold.number("value", 0, 1), threshold.text("chosen")),
+    )

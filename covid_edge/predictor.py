@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From one file to one answer: read, route, preprocess, run, calibrate, decide."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .bundle import OTHER, Bundle, ModelFile
+from .delegates import check_device
+from .errors import BundleError, UsageError
+from .interpreter import Interpreter, runtime
+from .preprocess import PreprocessSpec, preprocess
+from .scan import Scan, read_scan
+
+__all__ = ["MIN_SIDE", "Latency", "Prediction", "Predictor"]
+
+#: A picture with a side shorter than this (pixels) is refused: no lung can be judged on it.
+MIN_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time in milliseconds.
+
+    `read` is opening and decoding the file, `preprocess` and `inference` are those of the router
+    and of the modality's network together. `total` is the whole call: on the first scan of a
+    modality it also holds checking and loading its network.
+    """
+
+    read: float
+    preprocess: float
+    inference: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What covid-edge says of one scan.
+
+    Attributes
+    ----------
+    file : str
+        The path, as it was given.
+    status : str
+        ``"ok"``, or ``"refused"``: the picture was read, and is none that can be answered on.
+    modality : str or None
+        ``"xray"`` or ``"ct"``; None if the picture was refused before that was known.
+    label : str or None
+        ``"covid"`` or ``"non-covid"``; None if refused.
+    probability : float or None
+        Calibrated probability of COVID-19, 0 to 1; None if refused.
+    threshold : float or None
+        The label is ``"covid"`` from this probability on; None if refused.
+    reason : str or None
+        Why it was refused; None if it was not.
+    latency_ms : Latency
+    bundle : dict of str
+        ``name``, ``version`` and ``sha256`` (of bundle.json) of the bundle that answered.
+    """
+
+    file: str
+    status: str
+    modality: str | None
+    label: str | None
+    probability: float | None
+    threshold: float | None
+    reason: str | None
+    latency_ms: Latency
+    bundle: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form of a JSON line: plain values, in the order above."""
+        return asdict(self)
+
+
+class Predictor:
+    """Predicts COVID-19 on chest X-rays and chest CT slices.
+
+    Nothing is loaded before a scan needs it, and no network answers before its file has passed
+    its SHA-256. Any thread may call :meth:`predict`; calls run one after the other. For scans in
+    parallel make one Predictor a thread, or give one more `threads`.
+
+    Parameters
+    ----------
+    bundle : str, path-like or Bundle, optional
+        Folder or name of the bundle; None is the one that ships.
+    threads : int
+        Threads of the interpreter.
+    modality : str, optional
+        Take every scan for this (``"xray"`` or ``"ct"``) and do not ask the router, which also
+        means that nothing else is told apart: a photograph is answered on too.
+    device : str
+        Only ``"cpu"`` in this version.
+
+    Raises
+    ------
+    BundleError
+        The bundle is missing, damaged or of another schema.
+    DeviceError
+        The device is not supported, or no interpreter is installed.
+    UsageError
+        There is no such modality or device, or `threads` is less than 1.
+
+    Examples
+    --------
+    >>> from covid_edge import Predictor
+    >>> Predictor().predict("examples/xray.png").status
+    'ok'
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
+        threads: int = 1,
+        modality: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
+        check_device(device)
+        runtime()
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        if modality is not None and modality not in self.bundle.modalities:
+            known = ", ".join(self.bundle.modalities)
+            raise UsageError(f"bundle {self.bundle.name} knows no {modality!r}; it knows {known}")
+        self._modality = modality
+        self._threads = threads
+        self._networks: dict[str, Interpreter] = {}
+        self._lock = threading.Lock()
+        self.identity = {
+            "name": self.bundle.name,
+            "version": self.bundle.version,
+            "sha256": self.bundle.sha256,
+        }
+
+    def predict(self, path: str | os.PathLike[str]) -> Prediction:
+        """Answer on one file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A chest X-ray or one chest CT slice; see :func:`covid_edge.scan.read_scan`.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        ScanError
+            The file could not be read.
+        BundleError
+            A file of the bundle that this scan needs is damaged.
+        """
+        with self._lock:
+            clock = _Clock()
+            scan = read_scan(path)
+            clock.lap("read")
+            found: dict[str, Any] = dict.fromkeys(("label", "probability", "threshold"))
+            modality, reason = self._route(scan, clock)
+            if reason is None:
+                found = self._classify(scan, modality, clock)
+            return Prediction(
+                file=scan.path,
+                status="ok" if reason is None else "refused",
+                modality=modality,
+                reason=reason,
+                latency_ms=clock.latency(),
+                bundle=dict(self.identity),
+                **found,
+            )
+
+    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, str | None]:
+        """Return (modality, None), or (None, why the scan is refused)."""
+        if min(scan.height, scan.width) < MIN_SIDE:
+            size = f"{scan.width} x {scan.height}"
+            return None, f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
+        if self._modality is not None:
+            return self._modality, None
+        router = self.bundle.router
+        logits = self._run(router.model, router.preprocess, len(router.labels), scan, clock)
+        probability = _softmax(logits / router.temperature)
+        best = int(probability.argmax())
+        label = router.labels[best]
+        if label == OTHER:
+            return None, "not a chest X-ray or chest CT"
+        if probability[best] < router.accept:
+            return None, f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
+        return label, None
+
+    def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
+        modality = self.bundle.modalities[name]
+        (logit,) = self._run(modality.model, modality.preprocess, 1, scan, clock).tolist()
+        calibration, threshold = modality.calibration, modality.threshold.value
+        probability = _sigmoid(calibration.scale * logit + calibration.bias)
+        return {
+            "label": modality.labels[probability >= threshold],
+            "probability": probability,
+            "threshold": threshold,
+        }
+
+    def _run(
+        self, model: ModelFile, spec: PreprocessSpec, outputs: int, scan: Scan, clock: _Clock
+    ) -> np.ndarray:
+        network = self._network(model, spec, outputs)
+        clock.skip()
+        pixels = preprocess(scan.pixels, spec)
+        clock.lap("preprocess")
+        logits = network.run(pixels)
+        clock.lap("inference")
+        if not np.isfinite(logits).all():
+            raise BundleError(f"{model.path} answers with numbers that are not finite")
+        return logits
+
+    def _network(self, model: ModelFile, spec: PreprocessSpec, outputs: int) -> Interpreter:
+        name = model.path.name
+        if name not in self._networks:
+            # Checked before it is loaded, never meanwhile: a damaged file can crash LiteRT.
+            model.verify()
+            network = Interpreter(model.path, self._threads)
+            if network.input_shape != spec.size or network.output_size != outputs:
+                raise BundleError(
+                    f"{model.path} takes {network.input_shape} and gives {network.output_size} "
+                    f"values, where bundle.json says {spec.size} and {outputs}"
+                )
+            self._networks[name] = network
+        return self._networks[name]
+
+
+class _Clock:
+    """Adds up the milliseconds of each stage of one prediction."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.perf_counter()
+        self._spent = {"read": 0.0, "preprocess": 0.0, "inference": 0.0}
+
+    def skip(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._spent[stage] += 1000 * (now - self._last)
+        self._last = now
+
+    def latency(self) -> Latency:
+        total = 1000 * (time.perf_counter() - self._begin)
+        return Latency(
+            **{stage: round(ms, 3) for stage, ms in self._spent.items()}, total=round(total, 3)
+        )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return powers / powers.sum()
+
+
+def _sigmoid(x: float) -> float:
+    # Two forms of the same value: exp of a large positive number would overflow.
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

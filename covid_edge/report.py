@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people and programs read: one line a scan, as text or as JSON, and `covid-edge info`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .delegates import DEVICES
+from .errors import BundleError, DeviceError, ScanError
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .predictor import Prediction
+
+__all__ = ["describe", "error_record", "info_text", "json_line", "printable", "text_line"]
+
+
+def printable(name: str) -> str:
+    """Return a file's name such that it stays on one line of any terminal."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+
+
+def text_line(prediction: Prediction, width: int = 0) -> str:
+    """Return one line for people; names are padded to `width` so that lines align."""
+    answered = prediction.status == "ok"
+    columns = [
+        f"{printable(prediction.file):<{width}}",
+        f"{prediction.modality or '-':<4}",
+        f"{prediction.label if answered else prediction.status:<9}",
+        f"P(covid) {prediction.probability:.3f}" if answered else f"{'-':<14}",
+        f"{prediction.latency_ms.total:7.1f} ms",
+    ]
+    if prediction.reason:
+        columns.append(prediction.reason)
+    return "  ".join(columns)
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """Return one line for programs: ASCII, no line break inside."""
+    return json.dumps(record, allow_nan=False)
+
+
+def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
+    """Return the record of a file that could not be read: the same keys as an answer's."""
+    return {
+        "file": error.path,
+        "status": "error",
+        "modality": None,
+        "label": None,
+        "probability": None,
+        "threshold": None,
+        "reason": error.reason,
+        "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
+        "bundle": bundle,
+    }
+
+
+def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError | None]:
+    """Return everything `covid-edge info` says, and what is wrong with it if anything is."""
+    import platform
+
+    from . import imgproc
+    from .interpreter import runtime, runtime_version
+
+    problem: BundleError | DeviceError | None = None
+    interpreter = None
+    try:
+        name, _ = runtime()
+        interpreter = {"name": name, "version": runtime_version(name)}
+    except DeviceError as error:
+        problem = error
+    files = []
+    for use, file in bundle.files.items():
+        try:
+            file.verify()
+            sound = True
+        except BundleError as error:
+            sound, problem = False, error
+        files.append(
+            {
+                "use": use,
+                "file": file.path.name,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "ok": sound,
+            }
+        )
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "interpreter": interpreter,
+        "kernels": imgproc.kernel_variants(),
+        "devices": dict(DEVICES),
+        "bundle": {
+            "name": bundle.name,
+            "version": bundle.version,
+            "sha256": bundle.sha256,
+            "path": str(bundle.path),
+            "system": bundle.system,
+            "notice": bundle.notice,
+            "modalities": {
+                name: {
+                    "labels": list(modality.labels),
+                    "threshold": modality.threshold.value,
+                    "chosen": modality.threshold.chosen,
+                    "preprocess": modality.preprocess.to_dict(),
+                }
+                for name, modality in bundle.modalities.items()
+            },
+            "files": files,
+        },
+    }, problem
+
+
+def info_text(info: dict[str, Any]) -> str:
+    """Return `describe`'s dictionary as aligned lines for people."""
+    bundle, interpreter = info["bundle"], info["interpreter"]
+    kernels = ", ".join(f"{name} {variant}" for name, variant in info["kernels"].items())
+    rows = [
+        ("covid-edge", info["version"]),
+        ("python", f"{info['python']} on {info['machine']}"),
+        (
+            "interpreter",
+            f"{interpreter['name']} {interpreter['version']}" if interpreter else "none installed",
+        ),
+        ("kernels", kernels),
+        (
+            "devices",
+            ", ".join(
+                name if usable else f"{name} (not in this version)"
+                for name, usable in info["devices"].items()
+            ),
+        ),
+        ("bundle", f"{bundle['name']} {bundle['version']}, system {bundle['system']}"),
+        ("", bundle["path"]),
+        ("", f"sha256 {bundle['sha256']}"),
+    ]
+    for name, modality in bundle["modalities"].items():
+        labels = modality["labels"]
+        rows.append(
+            (name, f"{labels[1]} from P = {modality['threshold']:.3f} on ({modality['chosen']})")
+        )
+    for file in bundle["files"]:
+        state = "sound" if file["ok"] else "DAMAGED"
+        rows.append((file["use"] + " file", f"{file['file']}  {file['bytes']:,} bytes  {state}"))
+    rows.append(("notice", bundle["notice"]))
+    width = max(len(title) for title, _ in rows)
+    return "\n".join(f"{title:<{width}}  {text}" for title, text in rows)

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the processor and the operating system offer: asked here and nowhere else.
+
+#ifndef CE_CPU_H
+#define CE_CPU_H
+
+enum {
+    CE_CPU_AVX2 = 1u << 0,
+    CE_CPU_NEON = 1u << 1,
+};
+
+// A set of CE_CPU_ bits.
+unsigned ce_cpu_features(void);
+
+#endif

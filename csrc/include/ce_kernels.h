@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Image kernels of covid-edge: the whole public interface.
+//
+// Images are 8-bit grey, row after row; strides are in bytes from one row to the next and may be
+// negative, pixels within a row are adjacent. Input and output must not overlap. Every function is
+// reentrant and keeps nothing between calls.
+
+#ifndef CE_KERNELS_H
+#define CE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    CE_OK = 0,
+    CE_EMPTY = 1,           // a side of an image, a tile grid or a kernel is 0
+    CE_TOO_LARGE = 2,       // a side or a tile exceeds 2^31 - 1, the range of the arithmetic
+    CE_BAD_CLIP_LIMIT = 3,  // not finite, or negative
+    CE_NO_MEMORY = 4,
+    CE_UNKNOWN_VARIANT = 5  // this build and this processor have no variant of that name
+} ce_status;
+
+// One sentence for a status, without a final stop. Never NULL.
+const char *ce_status_message(ce_status status);
+
+// Contrast-limited adaptive histogram equalisation (clahe.c). A clip limit of 0 clips nothing.
+ce_status ce_clahe_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride,
+                      size_t height, size_t width, double clip_limit, size_t grid_rows,
+                      size_t grid_cols);
+
+// Morphological opening by an all-ones rectangle (morphology.c).
+ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
+                           ptrdiff_t dst_stride, size_t height, size_t width, size_t kernel_rows,
+                           size_t kernel_cols);
+
+// Bilinear resize, any size to any size (resize.c).
+ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
+                       size_t src_width, uint8_t *dst, ptrdiff_t dst_stride, size_t dst_height,
+                       size_t dst_width);
+
+// Variants of the row kernels, by instruction set. All of them give the same bytes.
+//
+// ce_variant_name(i): the i-th that runs on this processor, best first; NULL past the last.
+// ce_select_variant(name): use that one and nothing better; NULL or "" takes the best again. Not
+// to be called while another thread is inside a kernel.
+const char *ce_variant_name(size_t index);
+ce_status ce_select_variant(const char *name);
+
+// Name of the variant in use for each operation (a variant need not have every operation).
+const char *ce_clahe_variant(void);
+const char *ce_morph_variant(void);
+const char *ce_resize_variant(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Row kernels: what a variant provides and the drivers call. They trust their arguments: the
+// drivers have checked them. Every variant of a kernel gives the same bytes.
+
+#ifndef CE_ROWS_H
+#define CE_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CE_GREY_LEVELS = 256 };
+
+// Resize weights have 11 bits. A sum of two weighted pixels is at most 255 * 2^11; without its
+// low 4 bits it fits a signed 16-bit lane, and after the second weighting 2 * 11 - 4 bits are left
+// to remove: 16 by keeping the high half of a product, 2 by a rounded shift.
+enum {
+    CE_WEIGHT_BITS = 11,
+    CE_WEIGHT_ONE = 1 << CE_WEIGHT_BITS,
+    CE_HALF_BITS = 4,
+    CE_PRODUCT_BITS = 16,
+    CE_LAST_BITS = 2
+};
+
+typedef struct {
+    const char *name;
+
+    // counts[v] += how many of src[0..n) equal v.
+    void (*histogram_row)(uint32_t counts[CE_GREY_LEVELS], const uint8_t *src, size_t n);
+
+    // dst[i] = (ul * left[i] + ur * right[i]) * top + (dl * left[i] + dr * right[i]) * bottom
+    // in float32, each product and sum rounded on its own, then rounded to an integer, ties to
+    // even. ul, ur, dl, dr are the bytes of tables[src[i]], lowest first: what the tiles up left,
+    // up right, down left and down right make of that level.
+    void (*blend_row)(uint8_t *dst, const uint8_t *src, size_t n,
+                      const uint32_t tables[CE_GREY_LEVELS], const float *left, const float *right,
+                      float top, float bottom);
+} ce_clahe_rows;
+
+// dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.
+typedef void (*ce_extremum_row)(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n);
+
+typedef struct {
+    const char *name;
+    ce_extremum_row min_row;
+    ce_extremum_row max_row;
+} ce_morph_rows;
+
+typedef struct {
+    const char *name;
+
+    // dst[i] = (src[at[i]] * left[i] + src[at[i] + 1] * right[i]) >> CE_HALF_BITS.
+    void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
+                       const int16_t *left, const int16_t *right);
+
+    // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
+    void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,
+                     int16_t bottom);
+
+    // dst[i] = rounded mean of the 2x2 pixels at up[2 * i], down[2 * i]; halves go up.
+    void (*halve_row)(uint8_t *dst, const uint8_t *up, const uint8_t *down, size_t n);
+} ce_resize_rows;
+
+// The rows in use (dispatch.c).
+const ce_clahe_rows *ce_active_clahe(void);
+const ce_morph_rows *ce_active_morph(void);
+const ce_resize_rows *ce_active_resize(void);
+
+extern const ce_clahe_rows ce_clahe_rows_portable;
+extern const ce_morph_rows ce_morph_rows_portable;
+extern const ce_resize_rows ce_resize_rows_portable;
+
+#endif

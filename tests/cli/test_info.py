@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``covid-edge info``, ``--version`` and ``--help``."""
+
+from __future__ import annotations
+
+import json
+
+from covid_edge import __version__
+
+
+def test_version(run):
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"covid-edge {__version__}\n")
+
+
+def test_no_command_shows_the_help(run):
+    done = run()
+    assert "Usage: covid-edge" in done.stdout + done.stderr  # where it goes is click's affair
+    assert "predict" in done.stdout + done.stderr
+
+
+def test_help_names_the_exit_codes(run):
+    done = run("predict", "--help")
+    assert done.returncode == 0
+    for code in "023456":
+        assert f"\n    {code}  " in done.stdout
+
+
+def test_info_says_what_is_installed_and_which_bundle(run, toy):
+    done = run("info", "--bundle", toy)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in (
+        f"covid-edge   {__version__}",
+        "interpreter  ",
+        "kernels      ",
+        "toy 0.0.1",
+        "covid from P = 0.500 on",
+        "xray.int8.tflite  ",
+        "Toy bundle: its answers mean nothing.",
+    ):
+        assert words in done.stdout
+    assert done.stdout.count("sound") == 3
+
+
+def test_info_as_json(run, toy):
+    done = run("info", "--json", "--bundle", toy)
+    about = json.loads(done.stdout)
+    assert about["version"] == __version__
+    assert set(about) == {
+        "version",
+        "python",
+        "machine",
+        "interpreter",
+        "kernels",
+        "devices",
+        "bundle",
+    }
+    assert about["devices"] == {"cpu": True, "gpu": False, "edgetpu": False}
+    assert about["kernels"]
+    assert about["bundle"]["modalities"]["ct"]["threshold"] == 0.5
+    assert all(file["ok"] for file in about["bundle"]["files"])
+
+
+def test_info_shows_a_damaged_file_and_ends_with_5(run, toy_copy):
+    path = toy_copy / "ct.int8.tflite"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    done = run("info", "--bundle", toy_copy)
+    assert done.returncode == 5
+    assert "ct.int8.tflite  1,752 bytes  DAMAGED" in done.stdout
+    assert "ct.int8.tflite is not the file" in done.stderr
+
+
+def test_info_without_a_bundle_ends_with_5(run, tmp_path):
+    done = run("info", "--bundle", tmp_path / "nothing")
+    assert done.returncode == 5
+    assert "no bundle there" in done.stderr
+
+
+def test_info_of_the_shipped_bundle(run, shipped):
+    done = run("info")
+    assert done.returncode == 0
+    assert "DAMAGED" not in done.stdout

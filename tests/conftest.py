@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that tests of the device share.
+
+The toy bundle (``toy_bundle/make.py`` says how its networks answer) is steered by brightness: a
+flat picture of :data:`DARK` is an X-ray to it, :data:`MIDDLE` a CT, :data:`BRIGHT` neither.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+TOY = Path(__file__).parent / "toy_bundle"
+EXAMPLES = ROOT / "examples"
+SHIPPED = ROOT / "covid_edge" / "models" / "mmtl"
+
+DARK, MIDDLE, BRIGHT = 30, 128, 230
+
+
+def pytest_report_header() -> str:
+    from covid_edge import __version__
+    from covid_edge.interpreter import runtime, runtime_version
+
+    package, _ = runtime()
+    return f"covid-edge {__version__}, {package} {runtime_version(package)}, numpy {np.__version__}"
+
+
+@pytest.fixture
+def toy() -> Path:
+    """The toy bundle, not to be written to."""
+    return TOY
+
+
+@pytest.fixture
+def toy_copy(tmp_path: Path) -> Path:
+    """A copy of the toy bundle to damage."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(TOY, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__", "types"))
+    return folder
+
+
+@pytest.fixture
+def shipped() -> Path:
+    """The bundle that ships with covid-edge."""
+    if not (SHIPPED / "bundle.json").exists():
+        pytest.skip("this checkout has no covid_edge/models/mmtl yet")
+    return SHIPPED
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Callable[..., Path]:
+    """Write a picture of one brightness and return its path."""
+
+    def write(name: str, brightness: int, size: tuple[int, int] = (64, 64)) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, brightness).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``covid-edge`` as its users do and return what came out."""
+
+    def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "covid_edge", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, **options
+        )
+
+    return call

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One toy training run, shared by every test that needs something trained (about a minute)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+for module in ("tensorflow", "keras", "sklearn", "scipy", "cv2"):
+    pytest.importorskip(module, reason=f'{module} is not installed: pip install ".[convert]"')
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from covid_edge_convert.bundle import write_bundle  # noqa: E402
+from covid_edge_convert.data import Scans, load_scans  # noqa: E402
+from covid_edge_convert.quantize import quantize_run  # noqa: E402
+from covid_edge_convert.recipes import PRESETS, Recipe  # noqa: E402
+from covid_edge_convert.systems import RunFolder  # noqa: E402
+from covid_edge_convert.train import train  # noqa: E402
+from drawn import write_manifest_form  # noqa: E402
+
+
+@dataclass(frozen=True)
+class ToyRun:
+    scans: Scans
+    recipe: Recipe
+    run: RunFolder
+    bundle: Path
+    figures: dict
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory) -> ToyRun:
+    """Every stage on drawn scans: trained, quantised, bundled."""
+    root = tmp_path_factory.mktemp("toy")
+    scans, recipe = load_scans(write_manifest_form(root / "data")), PRESETS["toy"]
+    run = RunFolder(root / "run")
+    train(scans, recipe, run, verbose=0)
+    quantize_run(scans, recipe, run, representative=32)
+    figures = write_bundle(scans, recipe, run, root / "bundle", "toy", "1")
+    return ToyRun(scans, recipe, run, root / "bundle", figures)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All stages on drawn scans, through quantisation, to a bundle that the device answers with."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from covid_edge_convert import systems
+from covid_edge_convert.data import SPECS, load_pixels
+from covid_edge_convert.quantize import representative_rows, run_model
+from covid_edge_convert.recipes import PRESETS
+from covid_edge_convert.systems import RunFolder
+from covid_edge_convert.train import train
+
+from covid_edge import Predictor
+from covid_edge.bundle import Bundle
+
+
+def tensor_types(path) -> set[int]:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    return {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_the_trained_networks_know_the_drawn_patches(toy_run, modality):
+    assert toy_run.figures[modality]["test"]["auc"] > 0.9
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_the_fp32_file_gives_the_keras_models_logits(toy_run, modality):
+    table = toy_run.scans.select(modality=modality, split="test")
+    spec = toy_run.recipe.spec(SPECS[modality])
+    pixels = load_pixels(table, spec)
+    model = systems.fused(modality, toy_run.recipe, toy_run.run)
+    expected = [float(model(image[None, ..., None].astype(np.float32))[0, 0]) for image in pixels]
+    logits = run_model(toy_run.run.models() / f"{modality}.fp32.tflite", pixels)[:, 0]
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["xray", "ct", "router"])
+def test_the_int8_files_hold_no_float_tensor(toy_run, name):
+    floats = {schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.FLOAT64}
+    assert not tensor_types(toy_run.run.models() / f"{name}.int8.tflite") & floats
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_int8_agrees_with_fp32(toy_run, modality):
+    drift = json.loads((toy_run.bundle / "bundle.json").read_text())["modalities"][modality]["drift"]
+    assert drift["label_agreement"] >= 0.98
+    assert drift["logit_correlation"] > 0.99
+
+
+def test_the_router_tells_the_drawn_modalities_apart(toy_run):
+    for modality in ("xray", "ct"):
+        test = toy_run.figures[modality]["test"]
+        assert test["not_answered"] <= 0.1 * test["given"]
+    assert toy_run.figures["other"]["test"]["refused_share"] >= 0.9
+
+
+def test_the_router_file_is_tiny(toy_run):
+    assert (toy_run.bundle / "router.int8.tflite").stat().st_size <= 300_000
+
+
+def test_the_bundle_is_one_that_the_device_verifies_and_answers_with(toy_run):
+    bundle = Bundle.load(toy_run.bundle)
+    for file in bundle.files.values():
+        file.verify()
+    scan = toy_run.scans.select(modality="ct", split="test").file[0]
+    assert Predictor(bundle).predict(toy_run.scans.root / scan).status == "ok"
+
+
+def test_reference_logits_cover_the_test_split(toy_run):
+    rows = list(csv.DictReader((toy_run.bundle / "reference.csv").read_text().splitlines()))
+    expected = toy_run.scans.where(
+        (toy_run.scans.split == "test") & (toy_run.scans.modality != "other")
+    )
+    assert {row["file"] for row in rows} == set(expected.file)
+
+
+def test_the_model_card_says_what_bundle_json_says(toy_run):
+    card = (toy_run.bundle / "MODEL_CARD.md").read_text()
+    auc = toy_run.figures["xray"]["test"]["auc"]
+    assert f"{auc:.4f}" in card
+    assert "not a medical device" in card
+
+
+def test_representative_scans_are_training_scans_of_every_cell(toy_run):
+    table = toy_run.scans.select(modality="xray")
+    chosen = table.where(representative_rows(table, 9))
+    assert set(chosen.split) == {"train"}
+    assert sorted(np.unique(chosen.label, return_counts=True)[1]) == [3, 3, 3]
+
+
+def test_a_finished_run_does_nothing_more(toy_run):
+    stamp = toy_run.run.head("ct").stat().st_mtime_ns
+    train(toy_run.scans, toy_run.recipe, toy_run.run, verbose=0)
+    assert toy_run.run.head("ct").stat().st_mtime_ns == stamp
+
+
+def test_a_run_begun_with_another_recipe_is_refused(toy_run):
+    with pytest.raises(ValueError, match="begun with another recipe"):
+        train(toy_run.scans, PRESETS["default"], toy_run.run)
+
+
+def test_the_ablation_shares_all_but_what_mixing_changes(toy_run):
+    plain = RunFolder(toy_run.run.root, adversarial=False)
+    train(toy_run.scans, toy_run.recipe, plain, verbose=0)
+    assert plain.task_specific("ct") == toy_run.run.task_specific("ct")
+    assert plain.head("ct").is_file()
+    assert not plain.generator.is_file()
+    distances = json.loads((plain.mixing / "wasserstein.json").read_text())
+    assert distances["before"] > 0
+    assert distances["after"] > 0

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures for the property tests of the kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+# What each kernel owes: two thousand cases, the same ones in every run.
+thorough = settings(max_examples=2000, deadline=None, derandomize=True)
+
+CONTENTS = ("constant", "noise", "faint noise", "gradient", "two levels")
+
+
+@st.composite
+def images(draw: st.DrawFn, largest: int) -> np.ndarray:
+    """Draw a uint8 image of 1 to `largest` rows and columns, of any of the usual contents."""
+    height, width = draw(pairs(largest))
+    content = draw(st.sampled_from(CONTENTS))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return picture(content, height, width, rng)
+
+
+def pairs(largest: int) -> st.SearchStrategy[tuple[int, int]]:
+    """Draw two whole numbers from 1 to `largest`."""
+    return st.tuples(st.integers(1, largest), st.integers(1, largest))
+
+
+def picture(content: str, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    shape = (height, width)
+    low, high = sorted(int(level) for level in rng.integers(0, 256, 2))
+    if content == "constant":
+        return np.full(shape, low, np.uint8)
+    if content == "noise":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    if content == "faint noise":
+        return rng.integers(low, high + 1, shape, dtype=np.uint8)
+    if content == "gradient":
+        y, x = np.indices(shape)
+        return (int(rng.integers(8)) * y + int(rng.integers(1, 8)) * x + low).astype(np.uint8)
+    return np.where(rng.random(shape) < 0.5, low, high).astype(np.uint8)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sound bundle is read as it is written; any other is one sentence that names what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from covid_edge.bundle import SCHEMA, Bundle
+from covid_edge.errors import BundleError
+from covid_edge.preprocess import PreprocessSpec
+
+
+def edit(folder: Path, place: str, value: object) -> None:
+    """Set one field of bundle.json, named by its dotted place; ``...`` removes it."""
+    path = folder / "bundle.json"
+    root = json.loads(path.read_text())
+    *parents, key = place.split(".")
+    parent = reduce(dict.__getitem__, parents, root)
+    if value is ...:
+        del parent[key]
+    else:
+        parent[key] = value
+    path.write_text(json.dumps(root))
+
+
+def refuses(folder: Path, *words: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(folder), *words):
+        assert word in message
+
+
+def test_what_is_written_is_read(toy):
+    bundle = Bundle.load(toy)
+    assert (bundle.name, bundle.version, bundle.system) == ("toy", "0.0.1", "mmtl")
+    assert bundle.router.labels == ("ct", "other", "xray")
+    assert bundle.router.accept == 0.8
+    ct = bundle.modalities["ct"]
+    assert ct.labels == ("non-covid", "covid")
+    assert ct.preprocess == PreprocessSpec(4.0, (8, 8), (2, 2), (32, 32))
+    assert (ct.calibration.scale, ct.calibration.bias, ct.threshold.value) == (0.5, 0.25, 0.5)
+    assert ct.model.path == toy / "ct.int8.tflite"
+    assert bundle.extra["training"] == {"sources": []}
+
+
+def test_its_identity_is_the_hash_of_bundle_json(toy):
+    digest = hashlib.sha256((toy / "bundle.json").read_bytes()).hexdigest()
+    assert Bundle.load(str(toy)).sha256 == digest
+
+
+def test_files_are_named_by_use(toy):
+    assert list(Bundle.load(toy).files) == ["router", "xray", "ct"]
+
+
+def test_the_reference_is_a_file_of_the_bundle(toy_copy):
+    data = b"file,split\n"
+    (toy_copy / "reference.csv").write_bytes(data)
+    entry = {
+        "file": "reference.csv",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+    }
+    edit(toy_copy, "reference", entry)
+    Bundle.load(toy_copy).files["reference"].verify()
+
+
+def test_sound_files_verify(toy):
+    for file in Bundle.load(toy).files.values():
+        file.verify()
+
+
+def test_no_such_folder(tmp_path):
+    refuses(tmp_path / "nothing", "no bundle there")
+
+
+def test_a_folder_without_bundle_json(tmp_path):
+    refuses(tmp_path, "bundle.json", "no bundle there")
+
+
+@pytest.mark.parametrize("text", ["", "{", "\xff", "[" * 100_000])
+def test_not_json(toy_copy, text):
+    (toy_copy / "bundle.json").write_text(text, encoding="latin-1")
+    refuses(toy_copy, "bundle.json", "is not JSON")
+
+
+def test_newer_schema(toy_copy):
+    edit(toy_copy, "schema", SCHEMA + 1)
+    refuses(toy_copy, f"schema {SCHEMA + 1}", "upgrade covid-edge")
+
+
+def test_a_missing_model_file(toy_copy):
+    (toy_copy / "ct.int8.tflite").unlink()
+    refuses(toy_copy, "ct.int8.tflite is missing")
+
+
+def test_a_truncated_model_file(toy_copy):
+    path = toy_copy / "ct.int8.tflite"
+    path.write_bytes(path.read_bytes()[:-1])
+    refuses(toy_copy, "ct.int8.tflite has", "bytes where bundle.json says")
+
+
+def test_a_changed_byte_fails_verification(toy_copy):
+    path = toy_copy / "ct.int8.tflite"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    model = Bundle.load(toy_copy).modalities["ct"].model
+    with pytest.raises(BundleError, match=r"ct\.int8\.tflite is not the file .* SHA-256 differs"):
+        model.verify()
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 1])
+def test_bundle_json_that_is_no_object(toy_copy, value):
+    (toy_copy / "bundle.json").write_text(json.dumps(value))
+    refuses(toy_copy, "must be an object")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "schema",
+        "name",
+        "version",
+        "system",
+        "notice",
+        "router",
+        "router.file",
+        "router.preprocess",
+        "router.labels",
+        "router.temperature",
+        "router.accept",
+        "modalities",
+        "modalities.ct.sha256",
+        "modalities.ct.bytes",
+        "modalities.ct.preprocess.size",
+        "modalities.ct.labels",
+        "modalities.ct.calibration",
+        "modalities.ct.calibration.scale",
+        "modalities.ct.threshold.value",
+    ],
+)
+@pytest.mark.parametrize("value", [..., None, [1], True], ids=["missing", "null", "list", "true"])
+def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(toy_copy, place, value):
+    edit(toy_copy, place, value)
+    refuses(toy_copy, "is wrong: ", place.rsplit(".", 1)[-1])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "word"),
+    [
+        ("schema", 0, "schema must be 1"),
+        ("modalities", {}, "one modality or more"),
+        ("modalities.ct.file", "../ct.int8.tflite", "own folder"),
+        ("modalities.ct.file", "/etc/passwd", "own folder"),
+        ("modalities.ct.sha256", "abc", "64 hexadecimal digits"),
+        ("modalities.ct.labels", ["covid", "covid"], "different labels"),
+        ("modalities.ct.labels", ["a", "b", "c"], "two labels"),
+        ("modalities.ct.calibration.scale", -1, "more than 0"),
+        ("modalities.ct.calibration.bias", float("nan"), "finite"),
+        ("modalities.ct.threshold.value", 1.5, "from 0 to 1"),
+        ("modalities.ct.preprocess.size", [0, 32], "size must be two whole numbers"),
+        ("router.temperature", 0, "more than 0"),
+        ("router.labels", ["ct", "mri"], "router.labels"),
+    ],
+)
+def test_a_value_out_of_range_is_named(toy_copy, place, value, word):
+    edit(toy_copy, place, value)
+    refuses(toy_copy, "is wrong: ", word)
+
+
+def test_the_shipped_bundle_is_sound(shipped):
+    bundle = Bundle.load()
+    assert bundle.path == shipped
+    assert set(bundle.modalities) == {"xray", "ct"}
+    for file in bundle.files.values():
+        file.verify()
+
+
+def test_a_shipped_bundle_is_found_by_name(shipped):
+    assert Bundle.load("mmtl").path == shipped

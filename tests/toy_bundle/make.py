@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the toy bundle beside this file (needs TensorFlow; the tests that use it do not).
+
+Each network is a weighted mean of its input, so a test can say in one line of NumPy what must come
+out, and steer the answer by the brightness of a flat picture:
+
+=========  ==========================================  =====================================
+file       input -> output                             logits for mean brightness m
+=========  ==========================================  =====================================
+router     (1, 16, 16, 1) uint8 -> (1, 3) int8         ct 0, other (m - 170)/4, xray (85 - m)/4
+xray       (1, 32, 32, 1) uint8 -> (1, 1) int8         (m - 40)/8
+ct         (1, 32, 32, 1) uint8 -> (1, 1) int8         (m - 128)/8
+=========  ==========================================  =====================================
+
+``types/`` holds the X-ray network with other input and output types; the int8 one is calibrated on
+dark pictures, so that its input has a scale other than 1.
+
+    python tests/toy_bundle/make.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+HERE = Path(__file__).parent
+
+
+def network(side: int, slopes: list[float], offsets: list[float]) -> tf.keras.Model:
+    """logits[k] = slopes[k] * mean(input) + offsets[k]"""
+    pixels = tf.keras.Input(batch_shape=(1, side, side, 1))
+    mean = tf.keras.layers.GlobalAveragePooling2D()(pixels)
+    dense = tf.keras.layers.Dense(len(slopes))
+    model = tf.keras.Model(pixels, dense(mean))
+    dense.set_weights([np.float32([slopes]), np.float32(offsets)])
+    return model
+
+
+def convert(model: tf.keras.Model, input_type=None, output_type=None, brightest=255) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if input_type is not None:
+        shape = model.input_shape
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [np.full(shape, level, np.float32)] for level in range(0, brightest + 1, 5)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = input_type
+        converter.inference_output_type = output_type
+    return converter.convert()
+
+
+def write(name: str, data: bytes) -> dict:
+    path = HERE / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def modality(name: str, offset: float, clip_limit: float | None, open_ksize: list | None) -> dict:
+    model = network(32, [1 / 8], [-offset / 8])
+    return {
+        **write(f"{name}.int8.tflite", convert(model, tf.uint8, tf.int8)),
+        "preprocess": {
+            "clip_limit": clip_limit,
+            "tile_grid": [8, 8],
+            "open_ksize": open_ksize,
+            "size": [32, 32],
+        },
+        "labels": ["non-covid", "covid"],
+        "calibration": {"method": "platt", "scale": 0.5, "bias": 0.25, "fitted_on": "nothing"},
+        "threshold": {"value": 0.5, "chosen": "half way, for the tests"},
+    }
+
+
+def main() -> None:
+    router = network(16, [0, 1 / 4, -1 / 4], [0, -170 / 4, 85 / 4])
+    bundle = {
+        "schema": 1,
+        "name": "toy",
+        "version": "0.0.1",
+        "system": "mmtl",
+        "created": "2026-11-21",
+        "intended_use": "Tests of the device code.",
+        "notice": "Toy bundle: its answers mean nothing.",
+        "router": {
+            **write("router.int8.tflite", convert(router, tf.uint8, tf.int8)),
+            "preprocess": {
+                "clip_limit": None,
+                "tile_grid": [8, 8],
+                "open_ksize": None,
+                "size": [16, 16],
+            },
+            "labels": ["ct", "other", "xray"],
+            "temperature": 1.0,
+            "accept": 0.8,
+        },
+        "modalities": {
+            "xray": modality("xray", 40, None, None),
+            "ct": modality("ct", 128, 4.0, [2, 2]),
+        },
+        "training": {"sources": []},
+    }
+    (HERE / "bundle.json").write_text(json.dumps(bundle, indent=2) + "\n")
+
+    model = network(32, [1 / 8], [-40 / 8])
+    write("types/float32.tflite", convert(model))
+    write("types/int8.tflite", convert(model, tf.int8, tf.int8, brightest=100))
+    write("types/uint8.tflite", convert(model, tf.uint8, tf.uint8))
+
+
+if __name__ == "__main__":
+    main()
