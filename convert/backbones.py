@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import keras
 
 
@@ -17,19 +20,25 @@ def tiny(include_top, weights, input_tensor, pooling):
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 
 
-# name → (constructor, scale and offset that bring pixels 0…255 to what it expects).
-# EfficientNet rescales inside; the ResNets get [-1, 1] (for V2 its documented range; for V1, with
-# no ImageNet weights to match, the same).
+class Encoder(NamedTuple):
+    """What must be known of an encoder to use it."""
+
+    constructor: Callable
+    features: int  # length of the pooled vector
+    # Scale and offset that bring pixels 0…255 to what it expects, where it does not do so itself.
+    rescale: tuple[float, float] | None
+
+
 ENCODERS = {
-    "EfficientNetB0": (keras.applications.EfficientNetB0, None),
-    "EfficientNetB1": (keras.applications.EfficientNetB1, None),
-    "ResNet50": (keras.applications.ResNet50, (1 / 127.5, -1.0)),
-    "ResNet50V2": (keras.applications.ResNet50V2, (1 / 127.5, -1.0)),
-    "Tiny": (tiny, None),
+    "EfficientNetB0": Encoder(keras.applications.EfficientNetB0, 1280, None),
+    "EfficientNetB1": Encoder(keras.applications.EfficientNetB1, 1280, None),
+    "ResNet50": Encoder(keras.applications.ResNet50, 2048, (1 / 127.5, -1.0)),
+    "ResNet50V2": Encoder(keras.applications.ResNet50V2, 2048, (1 / 127.5, -1.0)),
+    "Tiny": Encoder(tiny, 32, None),
 }
 
 
-def encode(name: str, grey, weights: str | None = None):
+def encode(name: str, grey):
     """Apply encoder ``name`` to grey pixels.
 
     Parameters
@@ -37,31 +46,28 @@ def encode(name: str, grey, weights: str | None = None):
     name : str
         A key of `ENCODERS`.
     grey : KerasTensor, shape (batch, h, w, 1), values 0 to 255
-    weights : None or "imagenet"
-        ``"imagenet"`` downloads them (needs internet).
 
     Returns
     -------
     KerasTensor, shape (batch, features)
-        Global average pool of the last feature maps: 1280 (EfficientNet), 2048 (ResNet), 32 (Tiny).
+        Global average pool of the last feature maps.
     """
-    constructor, affine = ENCODERS[name]
+    encoder = ENCODERS[name]
     x = keras.layers.Concatenate(name=f"{name}_grey_to_rgb")([grey, grey, grey])
-    if affine is not None:
-        x = keras.layers.Rescaling(*affine, name=f"{name}_rescale")(x)
-    network = constructor(include_top=False, weights=weights, input_tensor=x, pooling="avg")
+    if encoder.rescale is not None:
+        x = keras.layers.Rescaling(*encoder.rescale, name=f"{name}_rescale")(x)
+    network = encoder.constructor(include_top=False, weights=None, input_tensor=x, pooling="avg")
     return network.output
 
 
-def build_encoder(
-    name: str, size: int | None = None, weights: str | None = None, batch: int | None = None
-) -> keras.Model:
-    """Encoder ``name`` as a model: (batch, size, size, 1) grey → (batch, features).
+def build_encoder(name: str) -> keras.Model:
+    """Encoder ``name`` as a model: (batch, h, w, 1) grey → (batch, features).
 
-    ``size`` None leaves height and width open, for training at several resolutions.
+    Height and width stay open, for training at several resolutions. A fixed size would not only
+    be narrower but another network: EfficientNet pads an odd side differently once it knows it.
     """
-    grey = keras.Input(batch_shape=(batch, size, size, 1), name="grey")
-    return keras.Model(grey, encode(name, grey, weights), name=name)
+    grey = keras.Input((None, None, 1), name="grey")
+    return keras.Model(grey, encode(name, grey), name=name)
 
 
 def grow(encoder: keras.Model, seedling: keras.Model) -> None:

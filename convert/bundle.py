@@ -12,16 +12,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from covid_edge.bundle import Bundle
+from covid_edge.errors import CovidEdgeError, UsageError
 from covid_edge.predictor import Predictor
+from covid_edge.preprocess import preprocess
+from covid_edge.scan import read_scan
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.evaluate import answer, platt, probability, summarise
 from covid_edge_convert.quantize import drift, run_model
 from covid_edge_convert.recipes import Recipe
-from covid_edge_convert.router import LABELS, SPEC, router_pixels
-from covid_edge_convert.systems import RunFolder
+from covid_edge_convert.router import LABELS, SPEC, router_pixels, targets
+from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.systems import ROLES
 
 MIN_AGREEMENT = 0.98
 MAX_AUC_DROP = 0.01
@@ -52,8 +57,10 @@ LICENCES = {
 }
 
 
-class DriftError(RuntimeError):
+class DriftError(CovidEdgeError):
     """The int8 file answers too differently from full precision to be shipped."""
+
+    exit_code = 1
 
 
 def write_bundle(
@@ -63,11 +70,26 @@ def write_bundle(
     folder: Path,
     name: str,
     version: str,
+    examples: Path | None = None,
     allow_drift: bool = False,
 ) -> dict:
     """Calibrate the int8 files on ``val``, measure them on ``test``, write the bundle.
 
-    The bundle appears under ``folder`` whole or not at all.
+    The bundle appears under ``folder`` whole or not at all; a bundle that was there is replaced.
+
+    Parameters
+    ----------
+    scans : Scans
+    recipe : Recipe
+    run : RunFolder
+        Trained and quantised.
+    folder : Path
+        Absent, empty, or an older bundle.
+    name, version : str
+        What the bundle calls itself.
+    examples : Path, optional
+        Folder of ``xray.png`` and ``ct.png``, whose logits join reference.csv.
+    allow_drift : bool
 
     Returns
     -------
@@ -79,14 +101,20 @@ def write_bundle(
     ------
     DriftError
         If label agreement or AUC on ``test`` is out of budget (unless ``allow_drift``).
+    UsageError
+        If ``folder`` holds something else than a bundle.
+    ValueError
+        If a network is no better than chance on ``val``.
     """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
+        raise UsageError(f"{folder} holds something else than a bundle: give another --out")
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     reference: list[dict] = []
     modalities = {}
     for modality in MODALITIES:
-        modalities[modality], rows = _modality(scans, modality, recipe, run, partial)
+        modalities[modality], rows = _modality(scans, modality, recipe, run, partial, examples)
         reference += rows
         over = modalities[modality]["drift"]
         if not allow_drift and (
@@ -115,8 +143,10 @@ def write_bundle(
         "training": {
             "recipe": json.loads(run.recipe.read_text(encoding="utf-8")),
             "adversarial": run.adversarial,
-            "mixing": json.loads((run.mixing / "wasserstein.json").read_text(encoding="utf-8")),
+            "mixing": json.loads((run.distances).read_text(encoding="utf-8")),
             "sources": _sources(scans),
+            # Modalities in which no source has both labels: the source gives the label away.
+            "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
         },
         "reference": _entry(partial / "reference.csv"),
     }
@@ -134,23 +164,24 @@ def write_bundle(
     _write_json(partial / "bundle.json", manifest)
     (partial / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     Bundle.load(partial)
-    shutil.rmtree(folder, ignore_errors=True)
+    older = folder.with_name(folder.name + ".old")
+    shutil.rmtree(older, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, older)
     os.replace(partial, folder)
+    shutil.rmtree(older, ignore_errors=True)
     return figures
 
 
-def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path):
+def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path, examples):
     """bundle.json's entry of one modality, and its rows of reference.csv."""
     table = scans.select(modality=modality)
     kept = np.isin(table.split, ("val", "test"))
     spec = recipe.spec(SPECS[modality])
     pixels = load_pixels(table, spec, run.cache)[kept]
     table = table.where(kept)
-    int8_file = run.models() / f"{modality}.int8.tflite"
-    logits = {
-        "int8": run_model(int8_file, pixels)[:, 0],
-        "fp32": run_model(run.models() / f"{modality}.fp32.tflite", pixels)[:, 0],
-    }
+    files = {kind: run.models / f"{modality}.{kind}.tflite" for kind in ("int8", "fp32")}
+    logits = {kind: run_model(path, pixels)[:, 0] for kind, path in files.items()}
     val, test = table.split == "val", table.split == "test"
     # Balanced accuracy is best where the calibrated probability equals the share of COVID scans
     # that it was calibrated with; unlike a threshold searched for on val, it does not chase noise.
@@ -161,12 +192,13 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
         scaling[kind] = platt(values[val], table.covid[val])
         labels[kind] = probability(values, *scaling[kind]) >= threshold
 
+    int8_file = files["int8"]
     shutil.copy(int8_file, folder / int8_file.name)
     scale, bias = scaling["int8"]
     entry = {
         **_entry(folder / int8_file.name),
         "preprocess": spec.to_dict(),
-        "encoders": dict(zip(("task_specific", "shared"), recipe.encoders[modality])),
+        "encoders": dict(zip(ROLES, recipe.encoders[modality])),
         "labels": ["non-covid", "covid"],
         "calibration": {
             "method": "platt",
@@ -193,30 +225,63 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
             "label": "covid" if table.covid[k] else "non-covid",
             "fp32_logit": f"{logits['fp32'][k]:.5f}",
             "int8_logit": f"{logits['int8'][k]:.5f}",
+            "fp32_says": "covid" if labels["fp32"][k] else "non-covid",
         }
         for k in np.flatnonzero(test)
     ]
+    if examples is not None:
+        drawn = preprocess(read_scan(examples / f"{modality}.png").pixels, spec)[None]
+        logit = {kind: float(run_model(path, drawn)[0, 0]) for kind, path in files.items()}
+        says = probability(logit["fp32"], *scaling["fp32"]) >= threshold
+        rows.append(
+            {
+                "file": f"examples/{modality}.png",
+                "modality": modality,
+                "label": "drawn",
+                "fp32_logit": f"{logit['fp32']:.5f}",
+                "int8_logit": f"{logit['int8']:.5f}",
+                "fp32_says": "covid" if says else "non-covid",
+            }
+        )
     return entry, rows
 
 
 def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
-    """bundle.json's entry of the router, its acceptance threshold set on val."""
-    source = run.models() / "router.int8.tflite"
+    """bundle.json's entry of the router: temperature and acceptance set on val."""
+    source = run.models / "router.int8.tflite"
     shutil.copy(source, folder / source.name)
-    val = scans.where((scans.split == "val") & (scans.modality != "other"))
-    logits = run_model(source, router_pixels(val, run)).astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    softmax = powers / powers.sum(axis=1, keepdims=True)
-    of_truth = softmax[np.arange(len(val)), np.searchsorted(LABELS, val.modality)]
+    val = scans.select(split="val")
+    logits, truth = run_model(source, router_pixels(val, run)), targets(val)
+
+    def loss(temperature: float) -> float:
+        return -np.log(softmax(logits, temperature)[np.arange(len(val)), truth] + 1e-12).mean()
+
+    temperature = round(float(minimize_scalar(loss, bounds=(0.3, 5.0), method="bounded").x), 4)
+    of_truth = softmax(logits, temperature)[np.arange(len(val)), truth]
+    chest = val.modality != "other"
     # As strict as it can be while all but a few good scans of val pass; never below an even guess.
-    accept = round(float(np.clip(np.quantile(of_truth, REFUSED_ON_VAL), 0.5, 0.95)), 3)
+    accept = float(np.clip(np.quantile(of_truth[chest], REFUSED_ON_VAL), 0.5, 0.95))
     return {
         **_entry(folder / source.name),
         "preprocess": SPEC.to_dict(),
         "labels": list(LABELS),
-        "temperature": 1.0,
-        "accept": accept,
+        "temperature": temperature,
+        "accept": round(accept, 3),
     }
+
+
+def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities of each row of logits: float64 (n, k)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _shared_sources(scans: Scans, modality: str) -> bool:
+    """Whether a source of the modality, of those learned from, has both labels."""
+    table = scans.select(modality=modality)
+    table = table.where(np.isin(table.split, ("train", "val")))
+    return any(len(np.unique(table.covid[table.source == s])) == 2 for s in set(table.source))
 
 
 def _routing(figures: dict) -> dict:

@@ -7,9 +7,6 @@ _NAMES = {"xray": "X-ray", "ct": "CT"}
 
 # What a source brings with it.
 _LIMITS = {
-    "covid-cxnet": "Every COVID X-ray in train, val and test comes from another source than the "
-    "other X-rays, so their test figures measure, in part, the telling apart of sources. The "
-    "`probe` row is the honest one.",
     "abzargar-kermany": "Non-COVID X-rays include children's (Kermany); figures are not adults'.",
 }
 
@@ -73,8 +70,7 @@ def model_card(manifest: dict) -> str:
     lines += [
         "",
         look + (" (the graph takes the mean of each 2x2 block)." if halved else "."),
-        "Weights were trained from scratch on the scans below"
-        + (" (no ImageNet weights)." if recipe["weights"] is None else "."),
+        "Weights were trained from scratch on the scans below (no ImageNet weights).",
         "Shared features are "
         + ("adversarial." if manifest["training"]["adversarial"] else "non-adversarial."),
         "",
@@ -83,8 +79,13 @@ def model_card(manifest: dict) -> str:
         "Answers of the int8 bundle through the device's whole road (`Predictor`): file, router, "
         "network, calibration, threshold. *Not answered*: refused, or taken for the other "
         "modality; such scans are left out of the other columns.",
-        "`test` is the fixed split by patient group. `probe` is one hospital with both labels, "
-        "never learned from: what remains there is what does not rest on telling sources apart.",
+        "`test` is the fixed split by patient group."
+        + (
+            " `probe` is one hospital with both labels, never learned from: what remains there "
+            "does not rest on telling sources apart."
+            if any("probe" in part["metrics"] for part in manifest["modalities"].values())
+            else ""
+        ),
     ]
     for key, part in manifest["modalities"].items():
         lines += ["", f"### {_NAMES[key]}", "", _HEADER]
@@ -136,6 +137,11 @@ def model_card(manifest: dict) -> str:
         "## Limits",
         "",
         "- Not for diagnosis. No clinician has reviewed these labels or answers.",
+        *(
+            f"- {_NAMES[key]}: no source that was learned from has both labels, so the test "
+            "figures measure, in part, the telling apart of sources."
+            for key in manifest["training"]["told_by_source"]
+        ),
         *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
         "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",
         "- Probabilities are calibrated for the share of COVID scans in `val`, not a clinic's.",

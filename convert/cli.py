@@ -53,18 +53,17 @@ def cli() -> None:
 @click.option("--preset", type=click.Choice(["default", "paper", "toy"]), default="default")
 @click.option("--encoder-size", type=int, help="Pixels the encoders look at: 224, or 112 (halved).")
 @click.option("--schedule", multiple=True, metavar="ENCODER=SIZExEPOCHS[,…]", help="Repeatable.")
-@click.option("--weights", type=click.Choice(["imagenet"]), help="Start encoders from these.")
 @click.option("--seed", type=int, help="Of everything drawn.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def train(data, root, adversarial, preset, encoder_size, schedule, weights, seed, quiet) -> None:
+def train(data, root, adversarial, preset, encoder_size, schedule, seed, quiet) -> None:
     """Run every stage that is not done yet; a stopped run resumes."""
     from covid_edge_convert.data import load_scans
     from covid_edge_convert.recipes import PRESETS
-    from covid_edge_convert.systems import RunFolder
+    from covid_edge_convert.runs import RunFolder
     from covid_edge_convert.train import train
 
     recipe = PRESETS[preset]
-    changes = {"encoder_size": encoder_size, "weights": weights, "seed": seed}
+    changes = {"encoder_size": encoder_size, "seed": seed}
     changes = {name: value for name, value in changes.items() if value is not None}
     if schedule:
         pairs = (entry.partition("=")[::2] for entry in schedule)
@@ -80,13 +79,10 @@ def train(data, root, adversarial, preset, encoder_size, schedule, weights, seed
 @click.option("--representative", default=300, show_default=True, help="Calibration scans.")
 def quantize(data, root, adversarial, representative) -> None:
     """Convert the trained networks to fp32 and full-int8 TFLite files."""
-    from covid_edge_convert.data import load_scans
     from covid_edge_convert.quantize import quantize_run
-    from covid_edge_convert.recipes import Recipe
-    from covid_edge_convert.systems import RunFolder
 
-    run = RunFolder(root, adversarial)
-    quantize_run(load_scans(data), Recipe.load(run.recipe), run, representative)
+    scans, recipe, run = _begun(data, root, adversarial)
+    quantize_run(scans, recipe, run, representative)
 
 
 @cli.command()
@@ -102,17 +98,18 @@ def quantize(data, root, adversarial, representative) -> None:
 )
 @click.option("--name", default="mmtl", show_default=True)
 @click.option("--version", default="0.1.0", show_default=True)
+@click.option(
+    "--examples",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Scans named xray.png and ct.png that anyone has; their logits go into reference.csv.",
+)
 @click.option("--allow-drift", is_flag=True, help="Write the bundle though int8 drifts too far.")
-def bundle(data, root, adversarial, folder, name, version, allow_drift) -> None:
+def bundle(data, root, adversarial, folder, name, version, examples, allow_drift) -> None:
     """Calibrate on val, measure on test, write the bundle and its model card."""
     from covid_edge_convert.bundle import write_bundle
-    from covid_edge_convert.data import load_scans
-    from covid_edge_convert.recipes import Recipe
-    from covid_edge_convert.systems import RunFolder
 
-    run = RunFolder(root, adversarial)
-    scans, recipe = load_scans(data), Recipe.load(run.recipe)
-    figures = write_bundle(scans, recipe, run, folder, name, version, allow_drift)
+    scans, recipe, run = _begun(data, root, adversarial)
+    figures = write_bundle(scans, recipe, run, folder, name, version, examples, allow_drift)
     _print_figures(figures)
     click.echo(f"bundle written: {folder}")
 
@@ -121,28 +118,55 @@ def bundle(data, root, adversarial, folder, name, version, allow_drift) -> None:
 @DATA
 @click.option("--bundle", "folder", type=click.Path(path_type=Path), help="[default: the shipped]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also write files.")
-def evaluate(data, folder, out) -> None:
+@click.option("--run", "root", type=click.Path(exists=True, path_type=Path), help="See --stages.")
+@click.option("--stages", is_flag=True, help="AUC of each training stage of --run instead.")
+@ADVERSARIAL
+def evaluate(data, folder, out, root, stages, adversarial) -> None:
     """Measure a bundle on a data folder: figures per split and source, ROC curves with --out."""
+    from covid_edge.bundle import Bundle
     from covid_edge.predictor import Predictor
+    from covid_edge_convert import evaluate
     from covid_edge_convert.data import load_scans
-    from covid_edge_convert.evaluate import answer, plot_roc, summarise
 
-    scans = load_scans(data)
+    if stages:
+        if root is None:
+            raise click.UsageError("--stages needs the --run folder of a training run")
+        for modality, table in evaluate.stages(*_begun(data, root, adversarial)).items():
+            for stage, auc in table.items():
+                click.echo(f"{modality:6}{stage:24}AUC {auc:.4f}")
+        return
+    bundle = Bundle.load(folder)
+    seed = bundle.extra.get("training", {}).get("recipe", {}).get("seed", 0)
+    scans = load_scans(data, seed)
     measured = scans.where(scans.split != "train")
-    answers = answer(measured, Predictor(folder, threads=os.cpu_count() or 1))
-    figures = summarise(measured, answers)
+    answers = evaluate.answer(measured, Predictor(bundle, threads=os.cpu_count() or 1))
+    figures = evaluate.summarise(measured, answers)
     _print_figures(figures)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-        plot_roc(measured, answers, out / "roc.png")
+        evaluate.plot_roc(measured, answers, out / "roc.png")
+
+
+def _begun(data: Path, root: Path, adversarial: bool):
+    """Scans, recipe and folder of a run that has begun, checked to belong together."""
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.recipes import Recipe
+    from covid_edge_convert.runs import RunFolder
+
+    run = RunFolder(root, adversarial)
+    recipe = Recipe.load(run.recipe)
+    # The recipe's seed also draws the validation part of a folder-form data set.
+    scans = load_scans(data, recipe.seed)
+    run.check(scans)
+    return scans, recipe, run
 
 
 def _print_figures(figures: dict) -> None:
     columns = ("accuracy", "auc", "sensitivity", "specificity", "f1")
     click.echo(f"{'modality':9}{'split':7}{'scans':>6} " + "".join(f"{c:>13}" for c in columns))
-    for modality in ("xray", "ct"):
-        for split, part in figures.get(modality, {}).items():
+    for modality, splits in figures.items():
+        for split, part in splits.items() if modality != "other" else ():
             cells = ("-" if part[c] is None else f"{part[c]:.4f}" for c in columns)
             click.echo(
                 f"{modality:9}{split:7}{part['scans']:6} " + "".join(f"{c:>13}" for c in cells)
@@ -150,14 +174,18 @@ def _print_figures(figures: dict) -> None:
 
 
 def main() -> None:
-    """Entry point: errors in what was asked for end in one sentence, not a traceback."""
+    """Entry point: what was asked for and cannot be had ends in one sentence, not a traceback."""
     from covid_edge.errors import CovidEdgeError
 
     try:
-        cli(standalone_mode=True)
-    except (CovidEdgeError, ValueError, RuntimeError, OSError) as error:
+        cli()
+    except CovidEdgeError as error:
         click.echo(f"covid-edge-convert: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        hint = 'pip install "covid-edge[convert]"'
+        click.echo(f"covid-edge-convert: {error.name} is not installed; {hint}", err=True)
+        sys.exit(6)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from covid_edge.preprocess import PreprocessSpec, preprocess
+from covid_edge.errors import CovidEdgeError
 from covid_edge.files import SUFFIXES
+from covid_edge.preprocess import PreprocessSpec, preprocess
 from covid_edge.scan import read_scan
 
 COLUMNS = ("file", "modality", "label", "source", "group", "split")
@@ -36,8 +37,14 @@ SPECS = {
 }
 
 
-class DataError(ValueError):
+# The most that a rare label's scans may weigh, in `balanced_weights`.
+MAX_WEIGHT = 3.0
+
+
+class DataError(CovidEdgeError, ValueError):
     """A data folder cannot be used; the message names the folder or row and what is wrong."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,12 @@ class Scans:
         if split is not None:
             mask &= self.split == split
         return self.where(mask)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the table and of the size of each file, hexadecimal."""
+        rows = [[str(getattr(self, name)[k]) for name in COLUMNS] for k in range(len(self))]
+        sizes = [os.stat(self.root / name).st_size for name in self.file]
+        return hashlib.sha256(json.dumps([rows, sizes]).encode()).hexdigest()
 
     @property
     def covid(self) -> np.ndarray:
@@ -162,15 +175,20 @@ def load_pixels(
     scans : Scans
     spec : PreprocessSpec
     cache : Path, optional
-        Folder of results, named by the spec and the files, so that a second call only maps them.
+        Folder of results, named by the spec and the scans, so that a second call only maps them.
 
     Returns
     -------
     ndarray of uint8, shape (len(scans), height, width)
+
+    Raises
+    ------
+    ScanError
+        A scan cannot be read.
     """
     path = None
     if cache is not None:
-        key = json.dumps([spec.to_dict(), str(scans.root.resolve()), scans.file.tolist()])
+        key = json.dumps([spec.to_dict(), scans.fingerprint()])
         path = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         if path.is_file():
             return np.load(path, mmap_mode="r")
@@ -203,7 +221,9 @@ def balanced_weights(scans: Scans) -> np.ndarray:
     """Loss weight of each scan, float32, mean 1, so that a source does not give its label away.
 
     Inside a source that has both labels, each label gets half of the source's weight; sources of
-    one label only are balanced against each other inside the modality.
+    one label only are balanced against each other inside the modality. No scan gets more than
+    `MAX_WEIGHT` (before the mean is brought to 1), so a label with under a sixth of its source
+    stays somewhat underweight.
     """
     weights = np.ones(len(scans), np.float64)
     covid = scans.covid.astype(bool)
@@ -219,5 +239,5 @@ def balanced_weights(scans: Scans) -> np.ndarray:
             for label in (True, False):
                 cell = part & (covid == label)
                 if cell.any():
-                    weights[cell] = min(3.0, part.sum() / (2.0 * cell.sum()))
+                    weights[cell] = min(MAX_WEIGHT, part.sum() / (2.0 * cell.sum()))
     return (weights / weights.mean()).astype(np.float32)

@@ -6,13 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import f_oneway
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
 
 from covid_edge.predictor import Predictor
-from covid_edge_convert.data import Scans
+from covid_edge_convert import systems
+from covid_edge_convert.data import MODALITIES, Scans
+from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.systems import ROLES
 
 
 def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
@@ -70,10 +73,35 @@ def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> 
     }
 
 
-def anova(*probabilities: np.ndarray) -> dict[str, float]:
-    """One-way ANOVA over the prediction probabilities of several models on the same scans."""
-    result = f_oneway(*probabilities)
-    return {"F": round(float(result.statistic), 4), "p": float(result.pvalue)}
+def stages(scans: Scans, recipe: Recipe, run: RunFolder, split: str = "test") -> dict:
+    """AUC of every stage of a training run, full precision: what each module adds.
+
+    Returns
+    -------
+    dict
+        modality → stage → AUC; the stages are the two encoders alone, the task-specific module,
+        the shared module and the head.
+    """
+    result: dict = {}
+    for modality in MODALITIES:
+        table = scans.select(modality=modality)
+        kept = table.split == split
+        covid = table.covid[kept]
+        logits, features = {}, []
+        builders = (systems.load_task_specific(modality, run), systems.load_shared(run))
+        for role, name, module in zip(ROLES, recipe.encoders[modality], builders):
+            # The first rows are the scans themselves; augmented views follow.
+            vectors = np.load(run.vectors(modality, name))[: len(table)][kept]
+            alone = systems.load_embedding(modality, name, run).layers[-1]
+            kernel, bias = alone.get_weights()
+            logits[f"{name} alone"] = (vectors @ kernel + bias)[:, 0]
+            feature, logit = module.predict(vectors, batch_size=512, verbose=0)
+            logits[role.replace("_", "-")] = logit[:, 0]
+            features.append(feature)
+        head = systems.load_head(modality, run).predict(features, batch_size=512, verbose=0)
+        logits["head"] = head[:, 0]
+        result[modality] = {k: round(float(roc_auc_score(covid, v)), 4) for k, v in logits.items()}
+    return result
 
 
 def answer(scans: Scans, predictor: Predictor) -> list[dict]:
@@ -94,7 +122,7 @@ def summarise(scans: Scans, answers: list[dict]) -> dict:
     score = np.array([a["probability"] if a["status"] == "ok" else np.nan for a in answers], float)
     called = np.array([a["label"] == "covid" for a in answers])
     result: dict = {}
-    for modality in ("xray", "ct"):
+    for modality in MODALITIES:
         for split in ("train", "val", "test", "probe"):
             rows = (scans.modality == modality) & (scans.split == split)
             if not rows.any():

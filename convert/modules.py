@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The modules of MMTL between encoder and answer (paper sections 3.3 to 3.5), as Keras models.
 
-All work on vectors; widths, slopes and dropout are the paper's. ``_logit`` at the end of a name's
-docstring means that the last output is a COVID logit used to train the module.
+All work on vectors; widths, slopes and dropout are the paper's, but for the dropout before the
+logit that an embedding is trained with. A second output is the COVID logit that trains the module.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """In-domain pretraining of an encoder, on the scans of both modalities together.
 
-The paper starts from ImageNet weights; here each encoder learns from the scans themselves, with
-four questions at once, each asked only of the scans that can answer it.
+The paper freezes encoders with ImageNet weights; here each encoder is trained end to end on the
+scans themselves, with four questions at once, each asked only of the scans that can answer it.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +18,17 @@ from sklearn.metrics import roc_auc_score
 
 from covid_edge_convert.augment import augment
 from covid_edge_convert.backbones import build_encoder, grow
-from covid_edge_convert.data import Scans, balanced_weights
+from covid_edge_convert.checkpoints import Checkpoints, save_weights
+from covid_edge_convert.data import MODALITIES, Scans, balanced_weights
 
 # COVID on an X-ray, COVID on a CT slice, pneumonia of another cause on an X-ray, CT or X-ray.
 TASKS = ("covid_xray", "covid_ct", "pneumonia", "modality")
 TASK_WEIGHT = np.array([1.0, 1.0, 0.3, 0.1], np.float32)
 LABEL_SMOOTHING = 0.05
+
+# Keras's own choice, "auto", is XLA, which on a CPU trains EfficientNet ten times slower in
+# TensorFlow; JAX cannot do without it.
+JIT = keras.backend.backend() == "jax"
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,6 @@ class Schedule:
     weight_decay: float = 0.02
     batch_size: int = 32
     warmup: float = 0.08  # share of all steps
-
-    def phases(self) -> list[tuple[int, int, int]]:
-        """Runs of epochs of one size: (size, first epoch, epoch after the last)."""
-        result = []
-        epoch = 0
-        for size, run in itertools.groupby(self.sizes):
-            count = len(list(run))
-            result.append((size, epoch, epoch + count))
-            epoch += count
-        return result
-
-    @staticmethod
-    def parse(text: str) -> tuple[int, ...]:
-        """``"80x4,112x6"`` → four epochs at 80 pixels, then six at 112."""
-        sizes: list[int] = []
-        for part in text.split(","):
-            size, _, count = part.partition("x")
-            sizes += [int(size)] * int(count or 1)
-        return tuple(sizes)
 
 
 def targets(scans: Scans) -> np.ndarray:
@@ -83,19 +67,16 @@ def masked_cross_entropy(y_true, y_pred):
 
 
 class AugmentedScans(keras.utils.PyDataset):
-    """Shuffled, augmented batches of one size, seeded by epoch and batch.
+    """One epoch of shuffled, augmented batches, all drawn from (seed, epoch, batch).
 
-    A resumed run therefore sees what the unbroken one would have seen.
+    A resumed run therefore sees the very batches that the unbroken one would have seen.
     """
 
-    def __init__(self, pixels, y, size: int, batch_size: int, seed: int, first_epoch: int):
+    def __init__(self, pixels, y, size: int, batch_size: int, seed: int, epoch: int):
         super().__init__(workers=1, max_queue_size=8)
         self.pixels, self.y, self.size, self.batch_size = pixels, y, size, batch_size
-        self.seed, self.epoch = seed, first_epoch
-        self._shuffle()
-
-    def _shuffle(self):
-        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.pixels))
+        self.seed, self.epoch = seed, epoch
+        self.order = np.random.default_rng([seed, epoch]).permutation(len(pixels))
 
     def __len__(self) -> int:
         return max(1, len(self.pixels) // self.batch_size)
@@ -106,28 +87,25 @@ class AugmentedScans(keras.utils.PyDataset):
         views = np.stack([augment(self.pixels[row], self.size, rng) for row in rows])
         return views[..., None], self.y[rows]
 
-    def on_epoch_end(self):
-        self.epoch += 1
-        self._shuffle()
+
+def reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Start the dropout masks of this epoch anew; weights files do not hold their state."""
+    for index, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(np.array([seed * 1000 + index, epoch]))
 
 
-class Report(keras.callbacks.Callback):
-    """After each epoch: AUC per modality on the validation scans, one JSON line in ``log``."""
-
-    def __init__(self, pixels, scans: Scans, log: Path):
-        super().__init__()
-        self.pixels, self.scans, self.log = pixels, scans, log
-
-    def on_epoch_end(self, epoch, logs=None):
-        logits = self.model.predict(self.pixels[..., None], batch_size=64, verbose=0)
-        line = {"epoch": epoch, "loss": round(float(logs["loss"]), 4)}
-        for task, modality in enumerate(("xray", "ct")):
-            rows = self.scans.modality == modality
-            if len(np.unique(self.scans.covid[rows])) == 2:
-                auc = roc_auc_score(self.scans.covid[rows], logits[rows, task])
-                line[f"val_auc_{modality}"] = round(float(auc), 4)
-        with open(self.log, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+def validation_auc(model: keras.Model, pixels: np.ndarray, scans: Scans) -> dict[str, float]:
+    """AUC of the COVID answer on each modality that has both classes among ``scans``."""
+    logits = model.predict(pixels[..., None], batch_size=64, verbose=0)
+    result = {}
+    for task, modality in enumerate(MODALITIES):
+        rows = scans.modality == modality
+        if len(np.unique(scans.covid[rows])) == 2:
+            auc = roc_auc_score(scans.covid[rows], logits[rows, task])
+            result[f"val_auc_{modality}"] = round(float(auc), 4)
+    return result
 
 
 def pretrain(
@@ -137,7 +115,6 @@ def pretrain(
     schedule: Schedule,
     folder: Path,
     seed: int,
-    weights: str | None = None,
     seedling: keras.Model | None = None,
     verbose: int = 1,
 ) -> Path:
@@ -152,6 +129,8 @@ def pretrain(
     scans : Scans
         The table of the same ``n`` scans.
     schedule : Schedule
+    seed : int
+        Of the initial weights, the order and the augmentation.
     seedling : keras.Model, optional
         A trained, shallower encoder of the same family to grow this one from (`grow`).
     folder : Path
@@ -168,13 +147,12 @@ def pretrain(
     keras.utils.set_random_seed(seed)
 
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
-    encoder = build_encoder(name, None, weights)
+    encoder = build_encoder(name)
     if seedling is not None:
         grow(encoder, seedling)
     x = keras.layers.Dropout(0.3)(encoder.output)
     model = keras.Model(encoder.input, keras.layers.Dense(len(TASKS), dtype="float32")(x))
-    epochs = len(schedule.sizes)
-    steps = max(1, len(train) // schedule.batch_size) * epochs
+    steps = max(1, len(train) // schedule.batch_size) * len(schedule.sizes)
     rate = keras.optimizers.schedules.CosineDecay(
         schedule.learning_rate * 0.05,
         decay_steps=steps,
@@ -184,29 +162,21 @@ def pretrain(
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule.weight_decay, clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    # "auto" would pick XLA on TensorFlow too, which on CPU trains EfficientNet ten times slower.
-    model.compile(optimizer, masked_cross_entropy, jit_compile=keras.backend.backend() == "jax")
+    model.compile(optimizer, masked_cross_entropy, jit_compile=JIT)
 
-    # BackupAndRestore brings back weights, optimiser and epoch number; the data must start there.
-    state = folder / "backup" / "training_metadata.json"
-    first = json.loads(state.read_text())["epoch"] if state.is_file() else 0
+    checkpoints = Checkpoints(folder, model)
     y = targets(scans.where(train))
-    report = Report(pixels[val], scans.where(val), folder / "log.jsonl")
-    for size, start, stop in schedule.phases():
-        if stop <= first:
-            continue
-        start = max(start, first)
-        model.fit(
-            AugmentedScans(pixels[train], y, size, schedule.batch_size, seed, start),
-            initial_epoch=start,
-            epochs=stop,
-            callbacks=[
-                keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
-                report,
-            ],
-            verbose=verbose,
-        )
-    partial = folder / "partial.weights.h5"
-    encoder.save_weights(partial)
-    os.replace(partial, done)
+    for epoch in range(checkpoints.restore(), len(schedule.sizes)):
+        size = schedule.sizes[epoch]
+        reseed(model, seed, epoch)
+        data = AugmentedScans(pixels[train], y, size, schedule.batch_size, seed, epoch)
+        # The order is the data's own; Keras would shuffle it again, from a state that is not kept.
+        fit = model.fit(data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=verbose)
+        line = {"epoch": epoch, "size": size, "loss": round(float(fit.history["loss"][-1]), 4)}
+        line.update(validation_auc(model, pixels[val], scans.where(val)))
+        with open(folder / "log.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        checkpoints.save(epoch + 1)
+    save_weights(encoder, done)
+    checkpoints.clear()
     return done

@@ -17,7 +17,7 @@ from covid_edge_convert import systems
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import load_router, router_pixels
-from covid_edge_convert.systems import RunFolder
+from covid_edge_convert.runs import RunFolder
 
 
 def representative_rows(scans: Scans, count: int, seed: int = 0) -> np.ndarray:
@@ -139,7 +139,7 @@ def quantize_run(scans: Scans, recipe: Recipe, run: RunFolder, representative: i
         pixels = load_pixels(table, recipe.spec(SPECS[modality]), run.cache)
         chosen = pixels[representative_rows(table, representative, recipe.seed)]
         model = systems.fused(modality, recipe, run)
-        write_fp32(model, run.models() / f"{modality}.fp32.tflite")
-        write_int8(model, chosen, run.models() / f"{modality}.int8.tflite")
+        write_fp32(model, run.models / f"{modality}.fp32.tflite")
+        write_int8(model, chosen, run.models / f"{modality}.int8.tflite")
     chosen = router_pixels(scans, run)[representative_rows(scans, representative, recipe.seed)]
-    write_int8(load_router(run), chosen, run.models() / "router.int8.tflite")
+    write_int8(load_router(run), chosen, run.models / "router.int8.tflite")

@@ -5,16 +5,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from covid_edge.errors import CovidEdgeError
 from covid_edge.preprocess import PreprocessSpec
+from covid_edge_convert.checkpoints import write_text
 
 # Paper, "final choice": (task-specific encoder, shared encoder) of each modality.
 PAPER_ENCODERS = {
     "xray": ("EfficientNetB0", "ResNet50"),
     "ct": ("EfficientNetB1", "ResNet50V2"),
 }
+
+
+class RecipeError(CovidEdgeError, ValueError):
+    """A recipe that cannot be followed, or not in this run folder."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -31,24 +40,44 @@ class Recipe:
     input_size: int = 224
     encoder_size: int = 112
     grow: dict[str, str] = dataclasses.field(default_factory=dict)  # deeper encoder: shallower one
-    weights: str | None = None  # "imagenet" needs internet
     learning_rate: float = 1.5e-3  # of the encoders
-    views: int = 2  # augmented views of a training scan that the modules learn from, beside itself
-    noise: float = 0.1  # noise on features while training modules, in standard deviations
+    views: int = 1  # augmented views of a training scan that the modules learn from, beside itself
+    noise: float = 0.25  # noise on features while training modules, in standard deviations
     module_epochs: int = 25
     module_rate: float = 3e-4
     game_epochs: int = 150
     game_rate: float = 5e-5
     batch_size: int = 32
+    module_batch: int = 64
     router_epochs: int = 30
     seed: int = 1
 
     def __post_init__(self):
         if self.input_size not in (self.encoder_size, 2 * self.encoder_size):
-            raise ValueError(
+            raise RecipeError(
                 f"encoder size {self.encoder_size} must be the input size {self.input_size} "
                 "or half of it"
             )
+        wanted = set(self.order())
+        if set(self.schedule) != wanted:
+            raise RecipeError(
+                f"a schedule is needed for {', '.join(sorted(wanted))} and for nothing else; "
+                f"given: {', '.join(sorted(self.schedule))}"
+            )
+        for name in wanted:
+            self.sizes(name)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Size of each pretraining epoch of an encoder: ``"80x2,96"`` is (80, 80, 96)."""
+        sizes: list[int] = []
+        for part in self.schedule[name].split(","):
+            found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", part.strip())
+            if found is None:
+                raise RecipeError(
+                    f"schedule of {name}: {part!r} is not SIZE or SIZExEPOCHS, as in 80x4,112x5"
+                )
+            sizes += [int(found[1])] * int(found[2] or 1)
+        return tuple(sizes)
 
     @property
     def halved(self) -> bool:
@@ -65,18 +94,21 @@ class Recipe:
         return dataclasses.replace(paper, size=(self.input_size, self.input_size))
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        """Write the recipe as JSON."""
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
+        """Read what `save` wrote; a RecipeError says so if nothing was trained there."""
+        if not path.is_file():
+            raise RecipeError(f"{path} is not there: train first, or name the --run folder.")
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["encoders"] = {m: tuple(pair) for m, pair in fields["encoders"].items()}
         return cls(**fields)
 
 
 PRESETS = {
-    # What the shipped bundle was trained with: an hour and a half on two CPU cores.
+    # What the shipped bundle was trained with, on a CPU.
     "default": Recipe(
         encoders=PAPER_ENCODERS,
         schedule={
@@ -87,7 +119,9 @@ PRESETS = {
         },
         grow={"EfficientNetB1": "EfficientNetB0"},
     ),
-    # The paper's sizes and hyperparameters; a GPU's work.
+    # The paper's sizes, batches, epochs and learning rates; a GPU's work. What still differs is in
+    # the README: encoders learn end to end instead of being frozen, AdamW with a cosine schedule,
+    # balanced weights, and the best validation loss instead of the best accuracy.
     "paper": Recipe(
         encoders=PAPER_ENCODERS,
         schedule={name: "224x100" for pair in PAPER_ENCODERS.values() for name in pair},
@@ -96,6 +130,7 @@ PRESETS = {
         views=0,
         module_epochs=100,
         module_rate=1e-3,
+        module_batch=32,
         game_epochs=1000,
         game_rate=1e-5,
     ),

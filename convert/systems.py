@@ -12,65 +12,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 
 from covid_edge_convert import modules
-from covid_edge_convert.backbones import build_encoder
+from covid_edge_convert.backbones import ENCODERS, build_encoder
 from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.runs import RunFolder
+
+# What the two encoders of a modality are for, in the order that a recipe names them.
+ROLES = ("task_specific", "shared")
 
 
-class RunFolder:
-    """Where a training run keeps what it makes."""
-
-    def __init__(self, root: Path, adversarial: bool = True):
-        self.root = root
-        self.adversarial = adversarial
-        self.cache = root / "cache"
-        self.recipe = root / "recipe.json"
-        self.router = root / "router" / "router.weights.h5"
-
-    def encoder(self, name: str) -> Path:
-        return self.root / "encoders" / name
-
-    def embedding(self, modality: str, name: str) -> Path:
-        return self.root / "embeddings" / f"{modality}-{name}.weights.h5"
-
-    def task_specific(self, modality: str) -> Path:
-        return self.root / "task-specific" / f"{modality}.weights.h5"
-
-    @property
-    def mixing(self) -> Path:
-        """The folder of what depends on how the shared features are made."""
-        return self.root / ("adversarial" if self.adversarial else "non-adversarial")
-
-    @property
-    def generator(self) -> Path:
-        return self.mixing / "generator.weights.h5"
-
-    @property
-    def shared(self) -> Path:
-        return self.mixing / "shared.weights.h5"
-
-    def head(self, modality: str) -> Path:
-        return self.mixing / f"head-{modality}.weights.h5"
-
-    def models(self) -> Path:
-        """Where the TFLite files go."""
-        return self.mixing / "models"
-
-
-def load_encoder(name: str, run: RunFolder, size: int | None = None) -> keras.Model:
+def load_encoder(name: str, run: RunFolder) -> keras.Model:
     """Pretrained encoder: grey (batch, s, s, 1) → pooled features."""
-    encoder = build_encoder(name, size)
+    encoder = build_encoder(name)
     encoder.load_weights(run.encoder(name) / "encoder.weights.h5")
     return encoder
 
 
-def load_embedding(modality: str, name: str, width: int, run: RunFolder) -> keras.Model:
+def load_embedding(modality: str, name: str, run: RunFolder) -> keras.Model:
     """Trained embedding module of one encoder on one modality: features → [embedding, logit]."""
-    model = modules.embedding(width, f"embedding_{modality}_{name}")
+    model = modules.embedding(ENCODERS[name].features, f"embedding_{modality}_{name}")
     model.load_weights(run.embedding(modality, name))
     return model
 
@@ -110,12 +72,11 @@ def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     grey = keras.Input(batch_shape=(1, recipe.input_size, recipe.input_size, 1), name="scan")
     x = keras.layers.AveragePooling2D(2)(grey) if recipe.halved else grey
     vectors = []
-    for role, name in zip(("task_specific", "shared"), recipe.encoders[modality]):
-        encoder = build_encoder(name, recipe.encoder_size, batch=1)
-        encoder.set_weights(load_encoder(name, run).get_weights())
+    for role, name in zip(ROLES, recipe.encoders[modality]):
+        encoder = load_encoder(name, run)
         encoder.name = f"{role}_encoder"
         pooled = encoder(x)
-        embedding = load_embedding(modality, name, pooled.shape[-1], run)
+        embedding = load_embedding(modality, name, run)
         embedding.name = f"{role}_embedding"
         vectors.append(embedding(pooled)[0])
     specific = load_task_specific(modality, run)(vectors[0])[0]

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from covid_edge_convert import modules, systems
 from covid_edge_convert.augment import augment
+from covid_edge_convert.checkpoints import Checkpoints, save_weights, write_text
 from covid_edge_convert.data import (
     MODALITIES,
     SPECS,
@@ -34,42 +35,45 @@ from covid_edge_convert.data import (
     table_union,
 )
 from covid_edge_convert.mixing import wasserstein_distance
-from covid_edge_convert.pretrain import Schedule, pretrain
+from covid_edge_convert.pretrain import JIT, Schedule, pretrain
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import train_router
-from covid_edge_convert.systems import RunFolder
+from covid_edge_convert.runs import RunFolder
 
-# XLA makes TensorFlow slower on a CPU; JAX cannot do without it.
-JIT = keras.backend.backend() == "jax"
+GAME_CHECKPOINT = 25  # epochs between two checkpoints of the adversarial game
 
 
 def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> None:
     """Run every stage that is not done yet.
 
+    Parameters
+    ----------
+    scans : Scans
+        The whole table; ``train`` is learned from, ``val`` chooses, the rest is left alone.
+    recipe : Recipe
+    run : RunFolder
+    verbose : int
+        1 shows progress bars, 0 nothing.
+
     Raises
     ------
     DataError
-        If a modality lacks training or validation scans of one of the two classes.
-    ValueError
+        If a modality lacks scans of one of the two classes in train, val or test, or the run
+        folder was begun with other scans.
+    RecipeError
         If the run folder was begun with another recipe.
+    ScanError
+        If a scan cannot be read.
     """
     _check(scans)
-    if run.recipe.is_file():
-        if Recipe.load(run.recipe) != recipe:
-            raise ValueError(
-                f"{run.recipe}: this run was begun with another recipe; "
-                "give the same options again, or another --run folder."
-            )
-    else:
-        recipe.save(run.recipe)
-
+    run.begin(recipe, scans)
     pixels = {m: encoder_pixels(scans.select(modality=m), m, recipe, run) for m in MODALITIES}
     tables = {m: scans.select(modality=m) for m in MODALITIES}
     both = table_union([tables[m] for m in MODALITIES])
     together = np.concatenate([pixels[m] for m in MODALITIES])
     for name in recipe.order():
         schedule = Schedule(
-            Schedule.parse(recipe.schedule[name]),
+            recipe.sizes(name),
             recipe.learning_rate,
             batch_size=recipe.batch_size,
         )
@@ -81,7 +85,6 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
             schedule,
             run.encoder(name),
             recipe.seed,
-            recipe.weights,
             seedling,
             verbose,
         )
@@ -97,6 +100,7 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
         examples[modality] = (views, vectors[0], vectors[-1])
         _task_specific(modality, views, vectors[0], recipe, run, verbose)
     _shared(examples, recipe, run, verbose)
+    _measure_mixing(examples, run)
     for modality, (views, specific, common) in examples.items():
         _head(modality, views, specific, common, recipe, run, verbose)
     train_router(scans, recipe, run, verbose)
@@ -104,7 +108,7 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
 
 def _check(scans: Scans) -> None:
     for modality in MODALITIES:
-        for split in ("train", "val"):
+        for split in ("train", "val", "test"):
             labels = scans.select(modality=modality, split=split).covid
             if not (0 < labels.sum() < len(labels)):
                 raise DataError(
@@ -202,7 +206,7 @@ def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, i
     noisy = [FeatureNoise(part.std(axis=0), recipe.noise)(t) for part, t in zip(x, taken)]
     output = module(noisy if len(noisy) > 1 else noisy[0])
     model = keras.Model(taken, output if index is None else output[index])
-    steps = max(1, len(y) // 64) * recipe.module_epochs
+    steps = max(1, len(y) // recipe.module_batch) * recipe.module_epochs
     rate = keras.optimizers.schedules.CosineDecay(recipe.module_rate, steps, alpha=0.02)
     model.compile(
         keras.optimizers.AdamW(rate, weight_decay=0.02, clipnorm=1.0),
@@ -217,7 +221,7 @@ def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, i
     model.fit(
         x,
         y,
-        batch_size=64,
+        batch_size=recipe.module_batch,
         epochs=recipe.module_epochs,
         sample_weight=weight,
         validation_data=(x_val, y_val, weight_val),
@@ -225,21 +229,14 @@ def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, i
         verbose=verbose,
     )
     model.load_weights(best)
-    _save(module, path)
+    save_weights(module, path)
     best.unlink()
-
-
-def _save(model: keras.Model, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("partial-" + path.name)
-    model.save_weights(partial)
-    os.replace(partial, path)
 
 
 def _embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.ndarray:
     """Embeddings of every view by one encoder: float32 (views, 1280)."""
     path = run.embedding(modality, name)
-    stored = path.with_name(f"{modality}-{name}.npy")
+    stored = run.vectors(modality, name)
     if stored.is_file():
         return np.load(stored)
     features = views.features(systems.load_encoder(name, run))
@@ -247,7 +244,7 @@ def _embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.
         keras.utils.set_random_seed(recipe.seed)
         module = modules.embedding(features.shape[1], f"embedding_{modality}_{name}")
         _fit(module, [[features]], [views], recipe, path, verbose, index=1)
-    module = systems.load_embedding(modality, name, features.shape[1], run)
+    module = systems.load_embedding(modality, name, run)
     vectors = np.asarray(module.predict(features, batch_size=512, verbose=0)[0])
     partial = stored.with_suffix(".part.npy")
     np.save(partial, vectors)
@@ -263,7 +260,7 @@ def _task_specific(modality, views, vectors, recipe, run: RunFolder, verbose) ->
 
 
 def _shared(examples, recipe, run: RunFolder, verbose) -> None:
-    """The generator and the shared feature, and the modalities' distance before and after."""
+    """The generator, by the game or not, and the shared feature on top of it."""
     if run.shared.is_file():
         return
     keras.utils.set_random_seed(recipe.seed)
@@ -276,7 +273,13 @@ def _shared(examples, recipe, run: RunFolder, verbose) -> None:
     shared = modules.shared(mixer)
     _fit(shared, [[v] for v in vectors], views_list, recipe, run.shared, verbose, index=1)
 
-    val = [v[views.val] for v, views in zip(vectors, views_list)]
+
+def _measure_mixing(examples, run: RunFolder) -> None:
+    """The modalities' distance before and after the generator."""
+    if run.distances.is_file():
+        return
+    mixer = systems.load_shared(run).get_layer("generator")
+    val = [common[views.val] for views, _, common in examples.values()]
     mixed = [np.asarray(mixer.predict(v, batch_size=512, verbose=0)) for v in val]
     distances = {
         "measured_on": "val embeddings, X-ray against CT",
@@ -285,7 +288,7 @@ def _shared(examples, recipe, run: RunFolder, verbose) -> None:
         "before_relative": wasserstein_distance(*val, relative=True),
         "after_relative": wasserstein_distance(*mixed, relative=True),
     }
-    (run.mixing / "wasserstein.json").write_text(json.dumps(distances, indent=1))
+    write_text(run.distances, json.dumps(distances, indent=1))
 
 
 def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
@@ -310,18 +313,21 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
         loss={"discriminator": loss, "generator": loss},
         jit_compile=JIT,
     )
-    every = 25 * max(1, -(-len(x) // 128))
-    backup = keras.callbacks.BackupAndRestore(str(run.mixing / "backup"), save_freq=every)
-    game.fit(
-        x,
-        {"discriminator": ct, "generator": 1 - ct},
-        sample_weight={"discriminator": weight, "generator": weight},
-        batch_size=128,
-        epochs=recipe.game_epochs,
-        callbacks=[backup],
-        verbose=verbose,
-    )
-    _save(mixer, run.generator)
+    checkpoints = Checkpoints(run.mixing / "game", game)
+    for epoch in range(checkpoints.restore(), recipe.game_epochs, GAME_CHECKPOINT):
+        stop = min(epoch + GAME_CHECKPOINT, recipe.game_epochs)
+        game.fit(
+            x,
+            {"discriminator": ct, "generator": 1 - ct},
+            sample_weight={"discriminator": weight, "generator": weight},
+            batch_size=recipe.module_batch,
+            initial_epoch=epoch,
+            epochs=stop,
+            verbose=verbose,
+        )
+        checkpoints.save(stop)
+    save_weights(mixer, run.generator)
+    checkpoints.clear()
 
 
 def _head(modality, views, specific, common, recipe, run: RunFolder, verbose) -> None:

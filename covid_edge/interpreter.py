@@ -35,9 +35,11 @@ def runtime() -> tuple[str, ModuleType]:
     for package, module in _RUNTIMES.items():
         try:
             return package, importlib.import_module(module)
-        except ModuleNotFoundError:
-            continue
-        except ImportError as error:  # installed, but not for this machine or this numpy
+        except ImportError as error:
+            absent = (module, module.partition(".")[0])
+            if isinstance(error, ModuleNotFoundError) and error.name in absent:
+                continue
+            # Installed, but lacking something, or not for this machine or this numpy.
             raise DeviceError(f"{package} is installed but cannot be loaded: {error}") from error
     raise DeviceError("no TensorFlow Lite interpreter is installed; pip install ai-edge-litert")
 

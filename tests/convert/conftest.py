@@ -20,7 +20,7 @@ from covid_edge_convert.bundle import write_bundle  # noqa: E402
 from covid_edge_convert.data import Scans, load_scans  # noqa: E402
 from covid_edge_convert.quantize import quantize_run  # noqa: E402
 from covid_edge_convert.recipes import PRESETS, Recipe  # noqa: E402
-from covid_edge_convert.systems import RunFolder  # noqa: E402
+from covid_edge_convert.runs import RunFolder  # noqa: E402
 from covid_edge_convert.train import train  # noqa: E402
 from drawn import write_manifest_form  # noqa: E402
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+
+from covid_edge.preprocess import PreprocessSpec, preprocess
+from covid_edge.scan import read_scan
 from covid_edge_convert.data import (
     DataError,
     Scans,
@@ -10,9 +13,6 @@ from covid_edge_convert.data import (
     load_scans,
 )
 from drawn import write_folder_form, write_manifest_form
-
-from covid_edge.preprocess import PreprocessSpec, preprocess
-from covid_edge.scan import read_scan
 
 
 def table(**columns) -> Scans:
@@ -85,3 +85,9 @@ def test_weights_leave_no_label_to_be_guessed_from_a_source():
     assert weights[:5].sum() == pytest.approx(weights[5], rel=1e-5)
     assert weights[6] == weights[7]
     assert weights.mean() == pytest.approx(1.0)
+
+
+def test_a_very_rare_label_is_weighed_up_only_so_far():
+    scans = table(modality=["ct"] * 21, label=["covid"] * 20 + ["non-covid"], source=["a"] * 21)
+    weights = balanced_weights(scans)
+    assert weights[20] / weights[0] == pytest.approx(3.0 / (21 / 40))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from covid_edge_convert.mixing import wasserstein_distance
 from scipy.linalg import sqrtm
+
+from covid_edge_convert.mixing import wasserstein_distance
 
 
 def test_a_cloud_is_no_distance_from_itself():

@@ -2,20 +2,21 @@
 import keras
 import numpy as np
 import pytest
+
 from covid_edge_convert import modules
 from covid_edge_convert.backbones import ENCODERS, build_encoder, grow
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "Tiny"])
 def test_every_encoder_of_the_paper_takes_grey_and_gives_a_pooled_vector(name):
-    encoder = build_encoder(name, 32)
+    encoder = build_encoder(name)
     width = 2048 if name.startswith("ResNet") else 1280
     assert encoder.output_shape == (None, width)
 
 
 def test_a_grown_encoder_starts_with_its_seedlings_answers():
     keras.utils.set_random_seed(0)
-    seedling, grown = build_encoder("EfficientNetB0", 32), build_encoder("EfficientNetB1", 32)
+    seedling, grown = build_encoder("EfficientNetB0"), build_encoder("EfficientNetB1")
     grow(grown, seedling)
     scans = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
     expected = seedling.predict(scans, verbose=0)

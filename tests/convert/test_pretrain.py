@@ -4,22 +4,19 @@ import json
 import keras
 import numpy as np
 import pytest
+
 from covid_edge_convert.augment import augment
+from covid_edge_convert.backbones import build_encoder
+from covid_edge_convert.checkpoints import Checkpoints
 from covid_edge_convert.data import load_scans
 from covid_edge_convert.pretrain import (
     TASKS,
-    AugmentedScans,
     Schedule,
     masked_cross_entropy,
     pretrain,
     targets,
 )
 from drawn import write_manifest_form
-
-
-def test_a_schedule_reads_as_sizes_of_epochs():
-    assert Schedule.parse("80x2,112") == (80, 80, 112)
-    assert Schedule((80, 80, 112)).phases() == [(80, 0, 2), (112, 2, 3)]
 
 
 def test_each_scan_is_asked_only_what_it_can_answer(tmp_path):
@@ -55,38 +52,40 @@ def test_augmented_views_keep_the_range_of_pixels_and_the_size_asked_for():
         assert 0 <= view.min() <= view.max() <= 255
 
 
-def test_an_epoch_is_the_same_whether_the_run_was_resumed_or_not():
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
-    y = np.zeros((8, 8), np.float32)
-    unbroken = AugmentedScans(pixels, y, 16, 4, seed=1, first_epoch=0)
-    unbroken.on_epoch_end()
-    resumed = AugmentedScans(pixels, y, 16, 4, seed=1, first_epoch=1)
-    np.testing.assert_array_equal(unbroken[1][0], resumed[1][0])
-
-
-def test_a_stopped_pretraining_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+def test_a_stopped_pretraining_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     scans = load_scans(write_manifest_form(tmp_path / "data", per_cell=4))
     scans = scans.where(scans.modality != "other")
     pixels = np.random.default_rng(0).integers(0, 256, (len(scans), 32, 32), dtype=np.uint8)
     schedule = Schedule((16, 16, 24), batch_size=4)
-    folder = tmp_path / "encoder"
+
+    def run(folder):
+        pretrain("Tiny", pixels, scans, schedule, folder, seed=1, verbose=0)
 
     class PulledPlug(Exception):
         pass
 
-    original = AugmentedScans.on_epoch_end
+    save, saved = Checkpoints.save, []
 
-    def stop_after_the_second(self):
-        original(self)
-        if self.epoch == 2:
+    def save_then_stop(self, epochs):
+        save(self, epochs)
+        if epochs not in saved:
+            saved.append(epochs)
             raise PulledPlug
 
-    with monkeypatch.context() as patch:
-        patch.setattr(AugmentedScans, "on_epoch_end", stop_after_the_second)
+    monkeypatch.setattr(Checkpoints, "save", save_then_stop)
+    for _ in schedule.sizes:  # stopped after every epoch, the last one included
         with pytest.raises(PulledPlug):
-            pretrain("Tiny", pixels, scans, schedule, folder, seed=1, verbose=0)
-    pretrain("Tiny", pixels, scans, schedule, folder, seed=1, verbose=0)
-    epochs = [json.loads(line)["epoch"] for line in (folder / "log.jsonl").read_text().splitlines()]
-    # The second epoch was cut off before its checkpoint, so it runs again; the first does not.
-    assert epochs in ([0, 1, 2], [0, 1, 1, 2])
-    assert (folder / "encoder.weights.h5").is_file()
+            run(tmp_path / "stopped")
+    run(tmp_path / "stopped")
+    monkeypatch.undo()
+    run(tmp_path / "unbroken")
+
+    log = (tmp_path / "stopped" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [0, 1, 2]
+    weights = []
+    for name in ("stopped", "unbroken"):
+        encoder = build_encoder("Tiny")
+        encoder.load_weights(tmp_path / name / "encoder.weights.h5")
+        weights.append(encoder.get_weights())
+    for stopped, unbroken in zip(*weights):
+        np.testing.assert_allclose(stopped, unbroken, rtol=1e-4, atol=1e-5)

@@ -3,19 +3,25 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from covid_edge_convert import systems
-from covid_edge_convert.data import SPECS, load_pixels
-from covid_edge_convert.quantize import representative_rows, run_model
-from covid_edge_convert.recipes import PRESETS
-from covid_edge_convert.systems import RunFolder
-from covid_edge_convert.train import train
+from PIL import Image
 
 from covid_edge import Predictor
 from covid_edge.bundle import Bundle
+from covid_edge.errors import UsageError
+from covid_edge_convert import systems
+from covid_edge_convert.bundle import DriftError, write_bundle
+from covid_edge_convert.data import SPECS, DataError, load_pixels
+from covid_edge_convert.evaluate import stages
+from covid_edge_convert.quantize import representative_rows, run_model
+from covid_edge_convert.recipes import PRESETS, RecipeError
+from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.train import train
+from drawn import drawn_scan
 
 
 def tensor_types(path) -> set[int]:
@@ -28,6 +34,12 @@ def test_the_trained_networks_know_the_drawn_patches(toy_run, modality):
     assert toy_run.figures[modality]["test"]["auc"] > 0.9
 
 
+def test_every_stage_can_be_measured_by_itself(toy_run):
+    table = stages(toy_run.scans, toy_run.recipe, toy_run.run)
+    assert list(table["ct"]) == ["Tiny alone", "task-specific", "shared", "head"]
+    assert table["ct"]["head"] > 0.9
+
+
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_the_fp32_file_gives_the_keras_models_logits(toy_run, modality):
     table = toy_run.scans.select(modality=modality, split="test")
@@ -35,19 +47,21 @@ def test_the_fp32_file_gives_the_keras_models_logits(toy_run, modality):
     pixels = load_pixels(table, spec)
     model = systems.fused(modality, toy_run.recipe, toy_run.run)
     expected = [float(model(image[None, ..., None].astype(np.float32))[0, 0]) for image in pixels]
-    logits = run_model(toy_run.run.models() / f"{modality}.fp32.tflite", pixels)[:, 0]
+    logits = run_model(toy_run.run.models / f"{modality}.fp32.tflite", pixels)[:, 0]
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["xray", "ct", "router"])
 def test_the_int8_files_hold_no_float_tensor(toy_run, name):
     floats = {schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.FLOAT64}
-    assert not tensor_types(toy_run.run.models() / f"{name}.int8.tflite") & floats
+    assert not tensor_types(toy_run.run.models / f"{name}.int8.tflite") & floats
 
 
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_int8_agrees_with_fp32(toy_run, modality):
-    drift = json.loads((toy_run.bundle / "bundle.json").read_text())["modalities"][modality]["drift"]
+    drift = json.loads((toy_run.bundle / "bundle.json").read_text())["modalities"][modality][
+        "drift"
+    ]
     assert drift["label_agreement"] >= 0.98
     assert drift["logit_correlation"] > 0.99
 
@@ -100,8 +114,54 @@ def test_a_finished_run_does_nothing_more(toy_run):
 
 
 def test_a_run_begun_with_another_recipe_is_refused(toy_run):
-    with pytest.raises(ValueError, match="begun with another recipe"):
+    with pytest.raises(RecipeError, match="begun with another recipe"):
         train(toy_run.scans, PRESETS["default"], toy_run.run)
+
+
+def test_a_run_begun_with_other_scans_is_refused(toy_run):
+    fewer = toy_run.scans.where(np.arange(len(toy_run.scans) - 1))
+    with pytest.raises(DataError, match="not the scans that"):
+        train(fewer, toy_run.recipe, toy_run.run)
+
+
+def rewrite(toy_run, folder, **changes):
+    bundling = {"name": "toy", "version": "2", **changes}
+    return write_bundle(toy_run.scans, toy_run.recipe, toy_run.run, folder, **bundling)
+
+
+def test_a_bundle_replaces_the_one_that_was_there(toy_run, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(toy_run.bundle, folder)
+    rewrite(toy_run, folder)
+    assert Bundle.load(folder).version == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_of_something_else_is_not_overwritten(toy_run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="something else than a bundle"):
+        rewrite(toy_run, tmp_path)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_int8_that_drifts_is_not_shipped_and_the_old_bundle_stays(toy_run, tmp_path, monkeypatch):
+    folder = tmp_path / "bundle"
+    shutil.copytree(toy_run.bundle, folder)
+    monkeypatch.setattr("covid_edge_convert.bundle.MAX_AUC_DROP", -1.0)
+    with pytest.raises(DriftError, match="int8 agrees with fp32 on"):
+        rewrite(toy_run, folder)
+    assert Bundle.load(folder).version == "1"
+    rewrite(toy_run, folder, allow_drift=True)
+    assert Bundle.load(folder).version == "2"
+
+
+def test_examples_join_the_reference(toy_run, tmp_path):
+    for modality in ("xray", "ct"):
+        scan = drawn_scan(modality, True, np.random.default_rng(0))
+        Image.fromarray(scan).save(tmp_path / f"{modality}.png")
+    rewrite(toy_run, tmp_path / "bundle", examples=tmp_path)
+    rows = csv.DictReader((tmp_path / "bundle" / "reference.csv").read_text().splitlines())
+    assert {"examples/xray.png", "examples/ct.png"} <= {row["file"] for row in rows}
 
 
 def test_the_ablation_shares_all_but_what_mixing_changes(toy_run):

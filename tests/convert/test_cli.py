@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from covid_edge.bundle import Bundle
+from covid_edge_convert.cli import cli
+from drawn import write_folder_form, write_manifest_form
+
+
+def convert(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "covid_edge_convert.cli", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_help_names_every_step_of_the_road():
+    text = CliRunner().invoke(cli, ["--help"]).output
+    assert all(step in text for step in ("train", "quantize", "bundle", "evaluate"))
+
+
+def test_a_folder_that_is_no_data_set_ends_in_one_sentence(tmp_path):
+    done = convert("train", "--data", str(tmp_path), "--run", str(tmp_path / "run"))
+    assert done.returncode == 3
+    assert "neither manifest.csv nor X_Ray_Train/" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_quantizing_before_training_says_so(tmp_path):
+    data = write_manifest_form(tmp_path / "data", per_cell=2)
+    done = convert("quantize", "--data", str(data), "--run", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "train first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_the_papers_folder_form_goes_the_whole_road(tmp_path, backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    where = ["--data", str(write_folder_form(tmp_path / "data")), "--run", str(tmp_path / "run")]
+    done = convert("train", *where, "--preset", "toy", "--quiet", KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    for step in (["quantize", "--representative", "8"], ["bundle", "--out", str(tmp_path / "b")]):
+        done = convert(step[0], *where, *step[1:], *["--allow-drift"] * (step[0] == "bundle"))
+        assert done.returncode == 0, done.stderr
+    assert Bundle.load(tmp_path / "b").extra["training"]["recipe"]["seed"] == 1
+
+
+def test_evaluate_prints_figures_and_writes_curves(toy_run, tmp_path):
+    arguments = ["--data", str(toy_run.scans.root), "--bundle", str(toy_run.bundle)]
+    result = CliRunner().invoke(cli, ["evaluate", *arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "xray     test" in result.output
+    assert (tmp_path / "out" / "roc.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "metrics.json").is_file()
+
+
+def test_evaluate_of_stages_names_each_module(toy_run):
+    arguments = ["--data", str(toy_run.scans.root), "--run", str(toy_run.run.root), "--stages"]
+    result = CliRunner().invoke(cli, ["evaluate", *arguments])
+    assert result.exit_code == 0, result.output
+    assert "task-specific" in result.output

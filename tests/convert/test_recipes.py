@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import pytest
+
+from covid_edge_convert.recipes import PRESETS, Recipe, RecipeError
+
+
+def changed(**fields) -> Recipe:
+    return dataclasses.replace(PRESETS["toy"], **fields)
+
+
+def test_a_schedule_reads_as_sizes_of_epochs():
+    assert changed(schedule={"Tiny": "16x2,32"}).sizes("Tiny") == (16, 16, 32)
+
+
+@pytest.mark.parametrize("text", ["", "x3", "32x", "32x0", "32x2;16", "big"])
+def test_a_schedule_that_cannot_be_read_is_refused_before_training(text):
+    with pytest.raises(RecipeError, match="SIZExEPOCHS"):
+        changed(schedule={"Tiny": text})
+
+
+def test_a_schedule_for_an_encoder_that_is_not_used_is_refused():
+    with pytest.raises(RecipeError, match="nothing else"):
+        changed(schedule={"Tiny": "32x1", "EfficientNetB7": "32x1"})
+
+
+def test_encoders_look_at_the_input_or_at_half_of_it():
+    assert not changed(encoder_size=64).halved
+    with pytest.raises(RecipeError, match="or half of it"):
+        changed(encoder_size=48)
+
+
+def test_a_grown_encoder_is_trained_after_the_one_it_grows_from():
+    order = PRESETS["default"].order()
+    assert order.index("EfficientNetB0") < order.index("EfficientNetB1")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_saved_recipe_is_read_back_as_it_was(tmp_path, name):
+    PRESETS[name].save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == PRESETS[name]
