@@ -12,7 +12,8 @@ import pytest
 from covid_edge.bundle import Bundle
 from covid_edge.interpreter import Interpreter
 
-FP32 = Path(os.environ.get("COVID_EDGE_FP32", "work/mmtl/adversarial/models"))
+ROOT = Path(__file__).parent.parent
+FP32 = Path(os.environ.get("COVID_EDGE_FP32", ROOT / "work/mmtl/adversarial/models"))
 
 
 @pytest.mark.parametrize("modality", ["xray", "ct"])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from covid_edge import Predictor
 from covid_edge.preprocess import PreprocessSpec, preprocess
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 SPECS = {
     "xray": PreprocessSpec(),
     "ct": PreprocessSpec(open_ksize=(2, 2)),
@@ -32,7 +35,7 @@ def scan(request):
 
 
 def example(name: str, side: int) -> np.ndarray:
-    path = f"examples/{name}.png"
+    path = EXAMPLES / f"{name}.png"
     with Image.open(path) as image:
         return np.asarray(image.convert("L").resize((side, side), Image.Resampling.BICUBIC))
 

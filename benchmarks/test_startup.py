@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 IMPORTS = [sys.executable, "-c", "import numpy, ai_edge_litert.interpreter"]
 
 
@@ -30,7 +32,7 @@ def peak_mb(command: list[str]) -> float:
 @pytest.mark.parametrize("name", ["xray", "ct"])
 def test_predict_process(versus, benchmark, tmp_path, name):
     path = tmp_path / "scan.png"
-    with Image.open(f"examples/{name}.png") as image:
+    with Image.open(EXAMPLES / f"{name}.png") as image:
         Image.fromarray(np.asarray(image.convert("L").resize((1024, 1024)))).save(path)
     predict = [sys.executable, "-m", "covid_edge", "predict", str(path)]
     versus(lambda: run(predict), lambda: run(IMPORTS), "imports")

@@ -202,7 +202,6 @@ def _decoders_silenced() -> Iterator[None]:
     """
     import logging
 
-    warnings.simplefilter("ignore")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     ours = sys.stderr
     try:
@@ -210,7 +209,9 @@ def _decoders_silenced() -> Iterator[None]:
     except (AttributeError, OSError):  # no stderr, or one that is not a file
         native = False
     if not native:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
         return
     copy = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -219,7 +220,9 @@ def _decoders_silenced() -> Iterator[None]:
     with open(copy, "w", encoding=ours.encoding, errors="backslashreplace", buffering=1) as words:
         sys.stderr = words
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         finally:
             sys.stderr = ours
             os.dup2(copy, 2)

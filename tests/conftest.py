@@ -47,7 +47,7 @@ def toy_copy(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shipped() -> Path:
     """The bundle that ships with covid-edge."""
     if not (SHIPPED / "bundle.json").exists():

@@ -37,7 +37,7 @@ def manifest():
 
 
 @pytest.fixture(scope="module")
-def answers(manifest):
+def answers(shipped, manifest):
     predictor = Predictor(threads=2)
     return {row["file"]: predictor.predict(DATA / row["file"]) for row in manifest}
 
@@ -66,31 +66,42 @@ def test_the_router_refuses_what_is_no_chest_scan(shipped, manifest, answers):
     assert np.mean([answers[name].status == "refused" for name in given]) >= 0.95
 
 
-@pytest.mark.parametrize("modality", ["xray", "ct"])
-def test_logits_are_those_that_were_shipped_as_reference(shipped, manifest, modality):
-    entry = Bundle.load().modalities[modality]
-    network = Interpreter(entry.model.path)
+def reference(shipped: Path, modality: str) -> list[dict[str, str]]:
     with open(shipped / "reference.csv", newline="", encoding="utf-8") as stream:
-        rows = [r for r in csv.DictReader(stream) if r["modality"] == modality][::10]
-    logits = [
-        float(network.run(preprocess(read_scan(DATA / r["file"]).pixels, entry.preprocess))[0])
-        for r in rows
-    ]
-    expected = np.array([float(r["int8_logit"]) for r in rows])
+        return [row for row in csv.DictReader(stream) if row["modality"] == modality]
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_logits_on_scans_are_those_that_were_shipped_as_reference(shipped, manifest, modality):
+    entry = Bundle.load(shipped).modalities[modality]
+    network = Interpreter(entry.model.path)
+    rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
+    paths = [DATA / row["file"] for row in rows[::10]]
+    logits = [network.run(preprocess(read_scan(p).pixels, entry.preprocess))[0] for p in paths]
+    expected = np.array([float(row["int8_logit"]) for row in rows[::10]])
     # int8 kernels round differently between processors: nearly all equal, the rest close.
-    assert np.quantile(np.abs(logits - expected), 0.9) <= 0.05 * expected.std()
+    assert np.quantile(np.abs(np.array(logits) - expected), 0.9) <= 0.1 * expected.std()
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_the_logit_on_the_example_is_near_the_one_that_was_shipped(shipped, modality):
+    entry = Bundle.load(shipped).modalities[modality]
+    rows = reference(shipped, modality)
+    (drawn,) = [row for row in rows if row["label"] == "drawn"]
+    pixels = preprocess(read_scan(ROOT / drawn["file"]).pixels, entry.preprocess)
+    logit = Interpreter(entry.model.path).run(pixels)[0]
+    spread = np.std([float(row["int8_logit"]) for row in rows])
+    assert logit == pytest.approx(float(drawn["int8_logit"]), abs=0.2 * spread)
 
 
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_int8_keeps_the_labels_and_the_auc_of_full_precision(shipped, modality):
-    drift = json.loads((shipped / "bundle.json").read_text())["modalities"][modality]["drift"]
-    with open(shipped / "reference.csv", newline="", encoding="utf-8") as stream:
-        rows = [r for r in csv.DictReader(stream) if r["modality"] == modality]
-    covid = np.array([r["label"] == "covid" for r in rows])
-    auc = {
-        kind: area_under_roc(covid, np.array([float(r[f"{kind}_logit"]) for r in rows]))
-        for kind in ("fp32", "int8")
-    }
-    assert drift["label_agreement"] >= 0.98
-    assert auc["fp32"] - auc["int8"] <= 0.01
-    assert auc["int8"] == pytest.approx(drift["auc_int8"], abs=1e-3)
+    entry = Bundle.load(shipped).modalities[modality]
+    rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
+    covid = np.array([row["label"] == "covid" for row in rows])
+    fp32, int8 = (np.array([float(r[f"{kind}_logit"]) for r in rows]) for kind in ("fp32", "int8"))
+    scaled = entry.calibration.scale * int8 + entry.calibration.bias
+    int8_says = 1 / (1 + np.exp(-scaled)) >= entry.threshold.value
+    fp32_says = np.array([row["fp32_says"] == "covid" for row in rows])
+    assert np.mean(int8_says == fp32_says) >= 0.98
+    assert area_under_roc(covid, fp32) - area_under_roc(covid, int8) <= 0.01
