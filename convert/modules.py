@@ -15,6 +15,7 @@ FEATURE = 640  # width of task-specific and of shared features
 SLOPE = 0.3  # LeakyReLU's slope where the paper gives none (Keras's default)
 CT_SLOPE = 0.5
 CT_DROPOUT = 0.45
+GAME_L2 = 1e-4  # keeps mixed embeddings near the size of embeddings (sum of 1280 squares)
 
 
 def _dense_leaky(x, units: int, slope: float = SLOPE, name: str | None = None):
@@ -59,6 +60,8 @@ class Discriminator(layers.Layer):
 
     ``call(x, frozen=True)`` lets gradients through to ``x`` but not to the weights, so that one
     model holds both players of the game and one ``fit`` trains them together on any backend.
+    The input is brought to a root mean square of 1: the players compare directions, and the
+    generator gains nothing by growing without bound.
     """
 
     def __init__(self, **kwargs):
@@ -73,6 +76,7 @@ class Discriminator(layers.Layer):
         super().build(shape)
 
     def call(self, x, frozen: bool = False):
+        x = x * keras.ops.rsqrt(keras.ops.mean(keras.ops.square(x), axis=-1, keepdims=True) + 1e-6)
         for index, dense in enumerate(self.denses):
             kernel, bias = dense.kernel, dense.bias
             if frozen:
@@ -84,17 +88,20 @@ class Discriminator(layers.Layer):
 
 
 def adversarial_game(mixer: keras.Model) -> keras.Model:
-    """Embedding → [discriminator's logit of CT, the same as the generator sees it].
+    """Embedding → the outputs that train both players.
 
-    The first output trains the discriminator alone (its input is detached), the second the
-    generator alone (the discriminator's weights are detached), with inverted labels.
+    ``discriminator`` (logit of CT) trains the discriminator alone (its input is detached);
+    ``generator`` (the same logit) the generator alone (the discriminator's weights are detached),
+    with inverted labels; ``covid``, a linear COVID logit on the mixed embedding, keeps in it what
+    the answer needs, which a generator that only has to fool soon throws away.
     """
     x = keras.Input((EMBEDDING,))
     discriminator = Discriminator(name="discriminator")
-    mixed = mixer(x)
+    mixed = layers.ActivityRegularization(l2=GAME_L2)(mixer(x))
     seen = discriminator(layers.Lambda(keras.ops.stop_gradient, name="detach")(mixed))
     fooled = discriminator(mixed, frozen=True)
-    return keras.Model(x, {"discriminator": seen, "generator": fooled})
+    answer = layers.Dense(1, name="covid")(mixed)
+    return keras.Model(x, {"discriminator": seen, "generator": fooled, "covid": answer})
 
 
 def shared(mixer: keras.Model) -> keras.Model:

@@ -45,8 +45,8 @@ class Recipe:
     noise: float = 0.25  # noise on features while training modules, in standard deviations
     module_epochs: int = 25
     module_rate: float = 3e-4
-    game_epochs: int = 75
-    game_rate: float = 5e-5
+    game_epochs: int = 40
+    game_rate: float = 1e-4
     batch_size: int = 32
     module_batch: int = 64
     router_epochs: int = 30

@@ -303,6 +303,7 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
             for views, m in zip(views_list, MODALITIES)
         ]
     )
+    covid = np.concatenate([views.covid[views.train] for views in views_list])[:, None]
     # Each modality weighs the same, whatever its number of scans.
     share = ct.mean()
     weight = np.where(ct[:, 0] == 1, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
@@ -310,7 +311,7 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     game.compile(
         keras.optimizers.Adam(recipe.game_rate),
-        loss={"discriminator": loss, "generator": loss},
+        loss={"discriminator": loss, "generator": loss, "covid": loss},
         jit_compile=JIT,
     )
     checkpoints = Checkpoints(run.mixing / "game", game)
@@ -318,8 +319,8 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
         stop = min(epoch + GAME_CHECKPOINT, recipe.game_epochs)
         game.fit(
             x,
-            {"discriminator": ct, "generator": 1 - ct},
-            sample_weight={"discriminator": weight, "generator": weight},
+            {"discriminator": ct, "generator": 1 - ct, "covid": covid},
+            sample_weight={"discriminator": weight, "generator": weight, "covid": weight},
             batch_size=recipe.module_batch,
             initial_epoch=epoch,
             epochs=stop,
