@@ -145,7 +145,7 @@ _FOLDER_MODALITY = {"X_Ray": "xray", "CT": "ct"}
 
 
 def _load_folders(root: Path, seed: int) -> Scans:
-    """``X_Ray_Train/COVID/…``: an eighth of the training scans, drawn by seed, is ``val``."""
+    """``X_Ray_Train/COVID/…``: an eighth of each training folder, drawn by seed, is ``val``."""
     rows: list[tuple[str, ...]] = []
     for prefix, modality in _FOLDER_MODALITY.items():
         for part in ("Train", "Test"):
@@ -159,9 +159,12 @@ def _load_folders(root: Path, seed: int) -> Scans:
         raise DataError(f"{root}: its X_Ray_*/ and CT_*/ folders hold no images.")
     scans = Scans(root, *(np.array(column, dtype=str) for column in zip(*rows)))
     split = scans.split.copy()
-    train = np.flatnonzero(split == "train")
-    drawn = np.random.default_rng(seed).permutation(train)[: max(1, len(train) // 8)]
-    split[drawn] = "val"
+    rng = np.random.default_rng(seed)
+    for modality in MODALITIES:
+        for covid in (0, 1):
+            cell = (scans.modality == modality) & (scans.covid == covid)
+            train = np.flatnonzero(cell & (scans.split == "train"))
+            split[rng.permutation(train)[: len(train) // 8]] = "val"
     return Scans(root, *(getattr(scans, name) for name in COLUMNS[:-1]), split)
 
 

@@ -68,7 +68,7 @@ def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> 
         "auc": round(float(roc_auc_score(covid, score)), 4) if both else None,
         "sensitivity": ratio(tp, tp + fn),
         "specificity": ratio(tn, tn + fp),
-        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn) if covid.any() else None,
         "confusion": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
     }
 
