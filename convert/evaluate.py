@@ -21,6 +21,12 @@ from covid_edge_convert.systems import ROLES
 def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
     """Platt scaling: the (scale, bias) whose ``sigmoid(scale * logit + bias)`` fits the labels.
 
+    Parameters
+    ----------
+    logits : ndarray of float, shape (n,)
+    covid : ndarray, shape (n,)
+        1 for COVID.
+
     Raises
     ------
     ValueError
@@ -34,7 +40,7 @@ def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
 
 
 def probability(logits: np.ndarray, scale: float, bias: float) -> np.ndarray:
-    """Calibrated probability of COVID."""
+    """Calibrated probability of COVID: logits of any shape → float64 of that shape, 0 to 1."""
     return 1.0 / (1.0 + np.exp(-(scale * np.asarray(logits, np.float64) + bias)))
 
 
@@ -75,6 +81,16 @@ def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> 
 
 def stages(scans: Scans, recipe: Recipe, run: RunFolder, split: str = "test") -> dict:
     """AUC of every stage of a training run, full precision: what each module adds.
+
+    Parameters
+    ----------
+    scans : Scans
+        The table that the run was trained with.
+    recipe : Recipe
+    run : RunFolder
+        Trained to its end.
+    split : str
+        The scans that are measured.
 
     Returns
     -------

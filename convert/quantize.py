@@ -12,12 +12,19 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from covid_edge.errors import CovidEdgeError
 from covid_edge.interpreter import Interpreter
 from covid_edge_convert import systems
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import load_router, router_pixels
 from covid_edge_convert.runs import RunFolder
+
+
+class QuantizeError(CovidEdgeError):
+    """The networks cannot be converted here."""
+
+    exit_code = 6
 
 
 def representative_rows(scans: Scans, count: int, seed: int = 0) -> np.ndarray:
@@ -68,7 +75,7 @@ def write_int8(model: keras.Model, representative: np.ndarray, path: Path) -> No
 
 def _converter(model: keras.Model):
     if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
+        raise QuantizeError(
             "TFLite files are written by TensorFlow: run this command with "
             "KERAS_BACKEND=tensorflow (weights trained on another backend load as they are)."
         )
@@ -133,7 +140,22 @@ def drift(
 
 
 def quantize_run(scans: Scans, recipe: Recipe, run: RunFolder, representative: int = 300) -> None:
-    """Write both files of each modality and the router's int8 file into the run folder."""
+    """Write both files of each modality and the router's int8 file into the run folder.
+
+    Parameters
+    ----------
+    scans : Scans
+    recipe : Recipe
+    run : RunFolder
+        Trained to its end.
+    representative : int
+        Training scans of each file that activation ranges are measured on.
+
+    Raises
+    ------
+    QuantizeError
+        If Keras does not run on TensorFlow.
+    """
     for modality in MODALITIES:
         table = scans.select(modality=modality)
         pixels = load_pixels(table, recipe.spec(SPECS[modality]), run.cache)

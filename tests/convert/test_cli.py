@@ -3,11 +3,13 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 from click.testing import CliRunner
 
 from covid_edge.bundle import Bundle
 from covid_edge_convert.cli import cli
+from covid_edge_convert.quantize import QuantizeError
 from drawn import write_folder_form, write_manifest_form
 
 
@@ -35,6 +37,14 @@ def test_quantizing_before_training_says_so(tmp_path):
     assert done.returncode == 2
     assert "train first" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_quantizing_on_another_backend_than_tensorflow_says_so(toy_run, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    where = ["--data", str(toy_run.scans.root), "--run", str(toy_run.run.root)]
+    result = CliRunner().invoke(cli, ["quantize", *where])
+    assert isinstance(result.exception, QuantizeError)
+    assert "KERAS_BACKEND=tensorflow" in str(result.exception)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
