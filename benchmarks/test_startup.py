@@ -24,7 +24,8 @@ def peak_mb(command: list[str]) -> float:
     """Peak resident memory of a process, MB (2**20 bytes)."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
-    assert status == 0
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
     return usage.ru_maxrss / 1024
 
 

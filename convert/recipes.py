@@ -42,7 +42,7 @@ class Recipe:
     grow: dict[str, str] = dataclasses.field(default_factory=dict)  # deeper encoder: shallower one
     learning_rate: float = 1.5e-3  # of the encoders
     views: int = 1  # augmented views of a training scan that the modules learn from, beside itself
-    noise: float = 1.0  # noise on features while training modules, in standard deviations
+    noise: float = 0.25  # noise on features while training modules, in standard deviations
     module_epochs: int = 25
     module_rate: float = 3e-4
     game_epochs: int = 40

@@ -94,14 +94,14 @@ def test_the_logit_on_the_example_is_near_the_one_that_was_shipped(shipped, moda
     assert logit == pytest.approx(float(drawn["int8_logit"]), abs=0.2 * spread)
 
 
-@pytest.mark.parametrize("modality", ["xray", "ct"])
-def test_int8_keeps_the_labels_and_the_auc_of_full_precision(shipped, modality):
-    entry = Bundle.load(shipped).modalities[modality]
-    rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
-    covid = np.array([row["label"] == "covid" for row in rows])
-    fp32, int8 = (np.array([float(r[f"{kind}_logit"]) for r in rows]) for kind in ("fp32", "int8"))
-    scaled = entry.calibration.scale * int8 + entry.calibration.bias
-    int8_says = 1 / (1 + np.exp(-scaled)) >= entry.threshold.value
-    fp32_says = np.array([row["fp32_says"] == "covid" for row in rows])
-    assert np.mean(int8_says == fp32_says) >= 0.98
-    assert area_under_roc(covid, fp32) - area_under_roc(covid, int8) <= 0.01
+def test_int8_keeps_the_labels_and_the_auc_of_full_precision(shipped):
+    same = []
+    for modality, entry in Bundle.load(shipped).modalities.items():
+        rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
+        covid = np.array([row["label"] == "covid" for row in rows])
+        fp32, int8 = (np.array([float(r[f"{k}_logit"]) for r in rows]) for k in ("fp32", "int8"))
+        scaled = entry.calibration.scale * int8 + entry.calibration.bias
+        int8_says = 1 / (1 + np.exp(-scaled)) >= entry.threshold.value
+        same += list(int8_says == [row["fp32_says"] == "covid" for row in rows])
+        assert area_under_roc(covid, fp32) - area_under_roc(covid, int8) <= 0.01
+    assert np.mean(same) >= 0.98
