@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
 from covid_edge.bundle import Bundle
 from covid_edge.errors import CovidEdgeError, UsageError
@@ -140,7 +141,7 @@ def write_bundle(
         "training": {
             "recipe": json.loads(run.recipe.read_text(encoding="utf-8")),
             "adversarial": run.adversarial,
-            "mixing": json.loads((run.distances).read_text(encoding="utf-8")),
+            "mixing": json.loads(run.distances.read_text(encoding="utf-8")),
             "sources": _sources(scans),
             # Modalities in which no source has both labels: the source gives the label away.
             "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
@@ -225,31 +226,32 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
             labels["int8"][test],
         ),
     }
-    rows = [
-        {
-            "file": str(table.file[k]),
+
+    def row(file: str, label: str, fp32: float, int8: float, fp32_covid: bool) -> dict:
+        return {
+            "file": file,
             "modality": modality,
-            "label": "covid" if table.covid[k] else "non-covid",
-            "fp32_logit": f"{logits['fp32'][k]:.5f}",
-            "int8_logit": f"{logits['int8'][k]:.5f}",
-            "fp32_says": "covid" if labels["fp32"][k] else "non-covid",
+            "label": label,
+            "fp32_logit": f"{fp32:.5f}",
+            "int8_logit": f"{int8:.5f}",
+            "fp32_says": "covid" if fp32_covid else "non-covid",
         }
+
+    rows = [
+        row(
+            str(table.file[k]),
+            "covid" if table.covid[k] else "non-covid",
+            logits["fp32"][k],
+            logits["int8"][k],
+            labels["fp32"][k],
+        )
         for k in np.flatnonzero(test)
     ]
     if examples is not None:
         drawn = preprocess(read_scan(examples / f"{modality}.png").pixels, spec)[None]
-        logit = {kind: float(run_model(path, drawn)[0, 0]) for kind, path in files.items()}
-        says = probability(logit["fp32"], *scaling["fp32"]) >= THRESHOLD
-        rows.append(
-            {
-                "file": f"examples/{modality}.png",
-                "modality": modality,
-                "label": "drawn",
-                "fp32_logit": f"{logit['fp32']:.5f}",
-                "int8_logit": f"{logit['int8']:.5f}",
-                "fp32_says": "covid" if says else "non-covid",
-            }
-        )
+        fp32, int8 = (float(run_model(files[kind], drawn)[0, 0]) for kind in ("fp32", "int8"))
+        says = probability(fp32, *scaling["fp32"]) >= THRESHOLD
+        rows.append(row(f"examples/{modality}.png", "drawn", fp32, int8, says))
     return entry, rows
 
 
@@ -258,13 +260,16 @@ def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
     source = run.models / "router.int8.tflite"
     shutil.copy(source, folder / source.name)
     val = scans.select(split="val")
-    logits, truth = run_model(source, router_pixels(val, run)), targets(val)
+    logits = run_model(source, router_pixels(val, run)).astype(np.float64)
+    truth = targets(val)
 
     def loss(temperature: float) -> float:
-        return -np.log(softmax(logits, temperature)[np.arange(len(val)), truth] + 1e-12).mean()
+        return -np.log(
+            softmax(logits / temperature, axis=1)[np.arange(len(val)), truth] + 1e-12
+        ).mean()
 
     temperature = round(float(minimize_scalar(loss, bounds=(0.3, 5.0), method="bounded").x), 4)
-    of_truth = softmax(logits, temperature)[np.arange(len(val)), truth]
+    of_truth = softmax(logits / temperature, axis=1)[np.arange(len(val)), truth]
     chest = val.modality != "other"
     # As strict as it can be while all but a few good scans of val pass; never below an even guess.
     accept = float(np.clip(np.quantile(of_truth[chest], REFUSED_ON_VAL), 0.5, 0.95))
@@ -275,13 +280,6 @@ def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
         "temperature": temperature,
         "accept": round(accept, 3),
     }
-
-
-def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities of each row of logits: float64 (n, k)."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _shared_sources(scans: Scans, modality: str) -> bool:

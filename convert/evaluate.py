@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
 
 def probability(logits: np.ndarray, scale: float, bias: float) -> np.ndarray:
     """Calibrated probability of COVID: logits of any shape → float64 of that shape, 0 to 1."""
-    return 1.0 / (1.0 + np.exp(-(scale * np.asarray(logits, np.float64) + bias)))
+    return expit(scale * np.asarray(logits, np.float64) + bias)
 
 
 def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> dict[str, float]:

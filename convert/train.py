@@ -67,8 +67,8 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
     """
     _check(scans)
     run.begin(recipe, scans)
-    pixels = {m: encoder_pixels(scans.select(modality=m), m, recipe, run) for m in MODALITIES}
     tables = {m: scans.select(modality=m) for m in MODALITIES}
+    pixels = {m: encoder_pixels(table, m, recipe, run) for m, table in tables.items()}
     both = table_union([tables[m] for m in MODALITIES])
     together = np.concatenate([pixels[m] for m in MODALITIES])
     for name in recipe.order():
@@ -292,7 +292,7 @@ def _measure_mixing(examples, run: RunFolder) -> None:
 
 
 def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
-    """The adversarial game; resumes from its last backup."""
+    """The adversarial game; resumes from its last checkpoint."""
     if run.generator.is_file():
         mixer.load_weights(run.generator)
         return
