@@ -45,7 +45,7 @@ def test_what_is_written_is_read(toy):
     assert bundle.router.accept == 0.8
     ct = bundle.modalities["ct"]
     assert ct.labels == ("non-covid", "covid")
-    assert ct.preprocess == PreprocessSpec(4.0, (8, 8), (2, 2), (32, 32))
+    assert ct.preprocess == PreprocessSpec(None, 4.0, (8, 8), (2, 2), (32, 32))
     assert (ct.calibration.scale, ct.calibration.bias, ct.threshold.value) == (0.5, 0.25, 0.5)
     assert ct.model.path == toy / "ct.int8.tflite"
     assert bundle.extra["training"] == {"sources": []}

@@ -74,6 +74,7 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
     return {
         **write(f"{name}.int8.tflite", convert(model, tf.uint8, tf.int8)),
         "preprocess": {
+            "max_side": None,
             "clip_limit": clip_limit,
             "tile_grid": [8, 8],
             "open_ksize": open_ksize,
@@ -98,6 +99,7 @@ def main() -> None:
         "router": {
             **write("router.int8.tflite", convert(router, tf.uint8, tf.int8)),
             "preprocess": {
+                "max_side": None,
                 "clip_limit": None,
                 "tile_grid": [8, 8],
                 "open_ksize": None,
