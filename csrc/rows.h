@@ -8,8 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CE_GREY_LEVELS = 256 };
-
 // Resize weights have 11 bits. A sum of two weighted pixels is at most 255 * 2^11; without its
 // low 4 bits it fits a signed 16-bit lane, and after the second weighting 2 * 11 - 4 bits are left
 // to remove: 16 by keeping the high half of a product, 2 by a rounded shift.
@@ -21,19 +19,24 @@ enum {
     CE_LAST_BITS = 2
 };
 
+// Four numbers of the four tiles around a pixel: up left, up right, down left, down right.
+typedef float ce_quad[4];
+
 typedef struct {
     const char *name;
 
-    // counts[v] += how many of src[0..n) equal v.
-    void (*histogram_row)(uint32_t counts[CE_GREY_LEVELS], const uint8_t *src, size_t n);
-
-    // dst[i] = (ul * left[i] + ur * right[i]) * top + (dl * left[i] + dr * right[i]) * bottom
+    // Every pixel of a cell, the rectangle between four tile centres. A pixel of level v becomes
+    //   (ul * l + ur * r) * t + (dl * l + dr * r) * b
     // in float32, each product and sum rounded on its own, then rounded to an integer, ties to
-    // even. ul, ur, dl, dr are the bytes of tables[src[i]], lowest first: what the tiles up left,
-    // up right, down left and down right make of that level.
-    void (*blend_row)(uint8_t *dst, const uint8_t *src, size_t n,
-                      const uint32_t tables[CE_GREY_LEVELS], const float *left, const float *right,
-                      float top, float bottom);
+    // even; it is never below 0 nor rounds to more than the largest level.
+    // table[v] is ul, ur, dl, dr: what the four tiles make of that level, in whole numbers.
+    // across[x] is l, r, l, r for a column, down[y] is t, b, t, b for a row. Strides in bytes.
+    void (*blend_u8)(uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src, ptrdiff_t src_stride,
+                     size_t height, size_t width, const ce_quad *table, const ce_quad *across,
+                     const ce_quad *down);
+    void (*blend_u16)(uint16_t *dst, ptrdiff_t dst_stride, const uint16_t *src,
+                      ptrdiff_t src_stride, size_t height, size_t width, const ce_quad *table,
+                      const ce_quad *across, const ce_quad *down);
 } ce_clahe_rows;
 
 // dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.
@@ -66,6 +69,7 @@ const ce_morph_rows *ce_active_morph(void);
 const ce_resize_rows *ce_active_resize(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
+extern const ce_clahe_rows ce_clahe_rows_avx2;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
 
