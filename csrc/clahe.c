@@ -69,28 +69,42 @@ static uint16_t largest_level(ce_image image) {
 }
 
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
-// each pixel of a group has its own counters, summed at the end.
-enum { SETS = 8 };
+// eight pixels of two rows take turns in eight sets of counters, summed at the end.
+// The many counters of uint16 are worth two sets: more take longer to sum than they save.
+enum { SETS_U8 = 8, SETS_U16 = 2 };
 
-static void count_u8(int32_t *counts, size_t levels, const uint8_t *src, ptrdiff_t stride,
-                     size_t height, size_t width) {
-    for (size_t y = 0; y < height; y++, src += stride) {
+static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
+                     size_t width) {
+    enum { LEVELS = 256 };
+    size_t y = 0;
+    for (; y + 2 <= height; y += 2, src += 2 * stride) {
         size_t x = 0;
-        for (; x + SETS <= width; x += SETS)
-            for (size_t i = 0; i < SETS; i++) counts[i * levels + src[x + i]]++;
-        for (; x < width; x++) counts[src[x]]++;
+        for (; x + 8 <= width; x += 8) {
+            uint64_t up, down;
+            memcpy(&up, src + x, sizeof up);
+            memcpy(&down, src + stride + x, sizeof down);
+            for (size_t i = 0; i < 8; i++) {
+                counts[2 * i % SETS_U8 * LEVELS + (up >> 8 * i & 255)]++;
+                counts[(2 * i + 1) % SETS_U8 * LEVELS + (down >> 8 * i & 255)]++;
+            }
+        }
+        for (; x < width; x++) counts[src[x]]++, counts[LEVELS + src[stride + x]]++;
     }
+    if (y < height)
+        for (size_t x = 0; x < width; x++) counts[x % SETS_U8 * LEVELS + src[x]]++;
 }
 
 static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdiff_t stride,
                       size_t height, size_t width) {
     for (size_t y = 0; y < height; y++) {
-        size_t x = 0;
-        for (; x + SETS <= width; x += SETS)
-            for (size_t i = 0; i < SETS; i++) counts[i * levels + src[x + i]]++;
-        for (; x < width; x++) counts[src[x]]++;
+        for (size_t x = 0; x < width; x++) counts[x % SETS_U16 * levels + src[x]]++;
         src = (const uint16_t *)((const char *)src + stride);
     }
+}
+
+static void sum_sets(int32_t *counts, size_t levels, size_t sets) {
+    for (; sets > 1; sets /= 2)
+        for (size_t i = 0; i < sets / 2 * levels; i++) counts[i] += counts[sets / 2 * levels + i];
 }
 
 // Cut what exceeds the limit and spread it. Levels from `levels` to `all` - 1 are counted nowhere
@@ -127,7 +141,7 @@ typedef struct {
     const ce_clahe *clahe;
     ce_image image;
     int32_t limit;
-    int32_t *counts;  // SETS * levels for each thread
+    int32_t *counts;  // SETS_U8 or SETS_U16 times levels for each thread
 } tables_job;
 
 static void count_tile(const tables_job *job, size_t tile, int32_t *counts) {
@@ -142,7 +156,7 @@ static void count_tile(const tables_job *job, size_t tile, int32_t *counts) {
             cols = mirrored_run(x, right, image->width, &col);
             const char *from = (const char *)image->pixels + (ptrdiff_t)row * image->stride;
             if (c->bits == 8)
-                count_u8(counts, 256, (const uint8_t *)from + col, image->stride, rows, cols);
+                count_u8(counts, (const uint8_t *)from + col, image->stride, rows, cols);
             else
                 count_u16(counts, c->levels, (const uint16_t *)from + col, image->stride, rows,
                           cols);
@@ -155,12 +169,12 @@ static void make_tables(void *context, size_t thread, size_t begin, size_t end) 
     const ce_clahe *c = job->clahe;
     const size_t all = (size_t)1 << c->bits;
     const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)(c->tile_height * c->tile_width);
-    int32_t *counts = job->counts + thread * SETS * c->levels;
+    const size_t sets = c->bits == 8 ? SETS_U8 : SETS_U16;
+    int32_t *counts = job->counts + thread * sets * c->levels;
     for (size_t tile = begin; tile < end; tile++) {
-        memset(counts, 0, SETS * c->levels * sizeof *counts);
+        memset(counts, 0, sets * c->levels * sizeof *counts);
         count_tile(job, tile, counts);
-        for (size_t set = 1; set < SETS; set++)
-            for (size_t v = 0; v < c->levels; v++) counts[v] += counts[set * c->levels + v];
+        sum_sets(counts, c->levels, sets);
         if (job->limit > 0) clip(counts, c->levels, all, job->limit);
         equalise(c->tables + tile * c->levels, counts, c->levels, scale);
     }
@@ -181,7 +195,7 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
 
     const size_t tiles = grid_rows * grid_cols;
     threads = ce_threads(threads, tiles);
-    tables_job job = {clahe, image, 0, malloc(threads * SETS * clahe->levels * sizeof *job.counts)};
+    tables_job job = {clahe, image, 0, malloc(threads * SETS_U8 * clahe->levels * sizeof *job.counts)};
     job.limit = integer_limit(clip_limit, (double)(clahe->tile_height * clahe->tile_width), all);
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
     const int enough = job.counts != NULL && clahe->tables != NULL;
@@ -199,31 +213,42 @@ static size_t clamped(ptrdiff_t tile, size_t tiles) {
     return tile < 0 ? 0 : (size_t)tile < tiles ? (size_t)tile : tiles - 1;
 }
 
+// Quads are read four and more at a time: those of a span, and of a table, start a line of cache.
+enum { LINE = 64, QUADS = LINE / sizeof(ce_quad) };
+
+static ce_quad *allocate_quads(void **memory, size_t count) {
+    *memory = count < SIZE_MAX / sizeof(ce_quad) - QUADS ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
+    return *memory == NULL ? NULL : (ce_quad *)(((uintptr_t)*memory + LINE - 1) / LINE * LINE);
+}
+
 ce_status ce_axis_begin(ce_axis *axis, const size_t *at, size_t count, size_t tile, size_t tiles) {
     const float inverse_tile = 1.0f / (float)(int32_t)tile;
     axis->count = count;
     axis->spans = 0;
-    axis->span = malloc(count * sizeof *axis->span);
-    axis->weights = malloc(count * sizeof *axis->weights);
-    if (axis->span == NULL || axis->weights == NULL) return CE_NO_MEMORY;
+    const size_t most_spans = at == NULL && tiles < count ? tiles + 1 : count;
+    axis->span = malloc(most_spans * sizeof *axis->span);
+    ce_quad *weights = allocate_quads(&axis->memory, count + most_spans * (QUADS - 1));
+    if (axis->span == NULL || weights == NULL) return CE_NO_MEMORY;
     for (size_t i = 0; i < count; i++) {
         const float position = (float)(int32_t)(at == NULL ? i : at[i]) * inverse_tile - 0.5f;
         const ptrdiff_t below = position < 0 ? -1 : (ptrdiff_t)position;
         const float second_weight = position - (float)below, first_weight = 1.0f - second_weight;
         const size_t first = clamped(below, tiles), second = clamped(below + 1, tiles);
-        const ce_quad weights = {first_weight, second_weight, first_weight, second_weight};
-        memcpy(axis->weights[i], weights, sizeof weights);
         ce_span *last = axis->span + axis->spans - 1;
-        if (i > 0 && last->first == first && last->second == second)
-            last->end = i + 1;
-        else
-            axis->span[axis->spans++] = (ce_span){i, i + 1, first, second};
+        if (i == 0 || last->first != first || last->second != second) {
+            while ((uintptr_t)weights % LINE != 0) weights++;
+            axis->span[axis->spans++] = (ce_span){i, i, first, second, weights};
+            last = axis->span + axis->spans - 1;
+        }
+        const ce_quad four = {first_weight, second_weight, first_weight, second_weight};
+        memcpy(*weights++, four, sizeof four);
+        last->end = i + 1;
     }
     return CE_OK;
 }
 
 void ce_axis_end(ce_axis *axis) {
-    free(axis->weights);
+    free(axis->memory);
     free(axis->span);
 }
 
@@ -262,21 +287,22 @@ static void blend_cell(const blend_job *job, const ce_span *rows, const ce_span 
     const char *src = job->src + (ptrdiff_t)rows->begin * job->src_stride + cols->begin * pixel;
     char *dst = job->dst + (ptrdiff_t)rows->begin * job->dst_stride + cols->begin * pixel;
     const size_t height = rows->end - rows->begin, width = cols->end - cols->begin;
-    const ce_quad *across = job->across->weights + cols->begin;
-    const ce_quad *weights = job->down->weights + rows->begin;
     if (c->bits == 8)
         ce_active_clahe()->blend_u8((uint8_t *)dst, job->dst_stride, (const uint8_t *)src,
-                                    job->src_stride, height, width, table, across, weights);
+                                    job->src_stride, height, width, table, cols->weights, rows->weights);
     else
         ce_active_clahe()->blend_u16((uint16_t *)dst, job->dst_stride, (const uint16_t *)src,
-                                     job->src_stride, height, width, table, across, weights);
+                                     job->src_stride, height, width, table, cols->weights, rows->weights);
 }
 
 static void blend_rows(void *context, size_t thread, size_t begin, size_t end) {
     const blend_job *job = context;
     for (size_t s = 0; s < job->down->spans; s++) {
         ce_span rows = job->down->span[s];
-        if (rows.begin < begin) rows.begin = begin;
+        if (rows.begin < begin) {
+            rows.weights += begin - rows.begin;
+            rows.begin = begin;
+        }
         if (rows.end > end) rows.end = end;
         if (rows.begin >= rows.end) continue;
         for (size_t t = 0; t < job->across->spans; t++)
@@ -289,11 +315,12 @@ ce_status ce_clahe_blend(const ce_clahe *clahe, const ce_axis *down, const ce_ax
                          const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
                          size_t threads) {
     threads = ce_threads(threads, down->count);
-    ce_quad *tables = malloc(threads * clahe->levels * sizeof *tables);
+    void *memory;
+    ce_quad *tables = allocate_quads(&memory, threads * clahe->levels);
     if (tables == NULL) return CE_NO_MEMORY;
     blend_job job = {clahe, down, across, src, src_stride, dst, dst_stride, tables};
     ce_parallel(threads, down->count, blend_rows, &job);
-    free(tables);
+    free(memory);
     return CE_OK;
 }
 

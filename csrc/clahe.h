@@ -33,13 +33,14 @@ void ce_clahe_end(ce_clahe *clahe);
 typedef struct {
     size_t begin, end;
     size_t first, second;  // tiles
+    ce_quad *weights;      // for each position: first, second, first, second
 } ce_span;
 
 // Rows or columns of the image that a blend is asked for.
 typedef struct {
     size_t count, spans;
     ce_span *span;
-    ce_quad *weights;  // for each position: first, second, first, second
+    void *memory;  // of the weights
 } ce_axis;
 
 // at: count positions along an axis of so many tiles of so many pixels; they had better not
