@@ -51,9 +51,9 @@ static ce_status measure(ce_clahe *g, size_t height, size_t width, size_t rows, 
     return g->tile_height > INT32_MAX / g->tile_width ? CE_TOO_LARGE : CE_OK;
 }
 
-// Most pixels that one grey level of one tile may count; 0 for no limit.
+// Most pixels that one grey level of one tile may count.
 static int32_t integer_limit(double clip_limit, double tile_pixels, double levels) {
-    if (clip_limit == 0) return 0;
+    if (clip_limit == 0) return INT32_MAX;
     const double limit = clip_limit * tile_pixels / levels;
     return limit >= 1 && limit < INT32_MAX + 1.0 ? (int32_t)limit : 1;
 }
@@ -69,10 +69,7 @@ static uint16_t largest_level(ce_image image) {
 }
 
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
-// eight pixels of two rows take turns in eight sets of counters, summed at the end.
-// The many counters of uint16 are worth two sets: more take longer to sum than they save.
-enum { SETS_U8 = 8, SETS_U16 = 2 };
-
+// the pixels of two rows take turns in several sets of counters.
 static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
                      size_t width) {
     enum { LEVELS = 256 };
@@ -84,64 +81,36 @@ static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size
             memcpy(&up, src + x, sizeof up);
             memcpy(&down, src + stride + x, sizeof down);
             for (size_t i = 0; i < 8; i++) {
-                counts[2 * i % SETS_U8 * LEVELS + (up >> 8 * i & 255)]++;
-                counts[(2 * i + 1) % SETS_U8 * LEVELS + (down >> 8 * i & 255)]++;
+                counts[2 * i % CE_SETS_U8 * LEVELS + (up >> 8 * i & 255)]++;
+                counts[(2 * i + 1) % CE_SETS_U8 * LEVELS + (down >> 8 * i & 255)]++;
             }
         }
         for (; x < width; x++) counts[src[x]]++, counts[LEVELS + src[stride + x]]++;
     }
     if (y < height)
-        for (size_t x = 0; x < width; x++) counts[x % SETS_U8 * LEVELS + src[x]]++;
+        for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * LEVELS + src[x]]++;
 }
 
 static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdiff_t stride,
                       size_t height, size_t width) {
     for (size_t y = 0; y < height; y++) {
-        for (size_t x = 0; x < width; x++) counts[x % SETS_U16 * levels + src[x]]++;
+        size_t x = 0;
+        for (; x + 4 <= width; x += 4) {
+            uint64_t four;
+            memcpy(&four, src + x, sizeof four);
+            for (size_t i = 0; i < 4; i++)
+                counts[i % CE_SETS_U16 * levels + (four >> 16 * i & 0xFFFF)]++;
+        }
+        for (; x < width; x++) counts[src[x]]++;
         src = (const uint16_t *)((const char *)src + stride);
     }
-}
-
-static void sum_sets(int32_t *counts, size_t levels, size_t sets) {
-    for (; sets > 1; sets /= 2)
-        for (size_t i = 0; i < sets / 2 * levels; i++) counts[i] += counts[sets / 2 * levels + i];
-}
-
-// Cut what exceeds the limit and spread it. Levels from `levels` to `all` - 1 are counted nowhere
-// and their tables never read, so that they only take their share away.
-static void clip(int32_t *counts, size_t levels, size_t all, int32_t limit) {
-    uint32_t excess = 0;
-    for (size_t v = 0; v < levels; v++) {
-        const int32_t over = counts[v] > limit ? counts[v] - limit : 0;
-        excess += (uint32_t)over;
-        counts[v] -= over;
-    }
-    const size_t share = excess / all, rest = excess % all;
-    for (size_t v = 0; v < levels; v++) counts[v] += (int32_t)share;
-    if (rest == 0) return;
-    const size_t step = all / rest;  // rest < all, so at least 1
-    for (size_t i = 0; i < rest && i * step < levels; i++) counts[i * step]++;
-}
-
-// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, half to even.
-static uint16_t rounded(float value) {
-    const float sum = value + 12582912.0f;
-    uint32_t bits;
-    memcpy(&bits, &sum, sizeof bits);
-    return (uint16_t)bits;
-}
-
-static void equalise(uint16_t *table, int32_t *counts, size_t levels, float scale) {
-    int32_t below = 0;
-    for (size_t v = 0; v < levels; v++) counts[v] = below += counts[v];
-    for (size_t v = 0; v < levels; v++) table[v] = rounded((float)counts[v] * scale);
 }
 
 typedef struct {
     const ce_clahe *clahe;
     ce_image image;
     int32_t limit;
-    int32_t *counts;  // SETS_U8 or SETS_U16 times levels for each thread
+    int32_t *counts;  // CE_SETS_U8 or CE_SETS_U16 times levels for each thread
 } tables_job;
 
 static void count_tile(const tables_job *job, size_t tile, int32_t *counts) {
@@ -169,14 +138,13 @@ static void make_tables(void *context, size_t thread, size_t begin, size_t end) 
     const ce_clahe *c = job->clahe;
     const size_t all = (size_t)1 << c->bits;
     const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)(c->tile_height * c->tile_width);
-    const size_t sets = c->bits == 8 ? SETS_U8 : SETS_U16;
+    const size_t sets = c->bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
     int32_t *counts = job->counts + thread * sets * c->levels;
     for (size_t tile = begin; tile < end; tile++) {
         memset(counts, 0, sets * c->levels * sizeof *counts);
         count_tile(job, tile, counts);
-        sum_sets(counts, c->levels, sets);
-        if (job->limit > 0) clip(counts, c->levels, all, job->limit);
-        equalise(c->tables + tile * c->levels, counts, c->levels, scale);
+        ce_active_clahe()->make_table(c->tables + tile * c->levels, counts, c->levels, sets, all,
+                                      job->limit, scale);
     }
 }
 
@@ -195,7 +163,7 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
 
     const size_t tiles = grid_rows * grid_cols;
     threads = ce_threads(threads, tiles);
-    tables_job job = {clahe, image, 0, malloc(threads * SETS_U8 * clahe->levels * sizeof *job.counts)};
+    tables_job job = {clahe, image, 0, malloc(threads * CE_SETS_U8 * clahe->levels * sizeof *job.counts)};
     job.limit = integer_limit(clip_limit, (double)(clahe->tile_height * clahe->tile_width), all);
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
     const int enough = job.counts != NULL && clahe->tables != NULL;
@@ -215,6 +183,9 @@ static size_t clamped(ptrdiff_t tile, size_t tiles) {
 
 // Quads are read four and more at a time: those of a span, and of a table, start a line of cache.
 enum { LINE = 64, QUADS = LINE / sizeof(ce_quad) };
+
+// So many quads, in whole lines.
+static size_t lines(size_t quads) { return (quads + QUADS - 1) / QUADS * QUADS; }
 
 static ce_quad *allocate_quads(void **memory, size_t count) {
     *memory = count < SIZE_MAX / sizeof(ce_quad) - QUADS ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
@@ -259,40 +230,33 @@ typedef struct {
     ptrdiff_t src_stride;
     char *dst;
     ptrdiff_t dst_stride;
-    ce_quad *tables;  // one for each thread
+    ce_quad *scratch;  // levels for each thread
 } blend_job;
 
-// What the four tiles around a cell make of each level, side by side, so that a pixel costs one
-// look-up.
-static void join(ce_quad *restrict joined, size_t levels, const uint16_t *restrict up_left,
-                 const uint16_t *restrict up_right, const uint16_t *restrict down_left,
-                 const uint16_t *restrict down_right) {
-    for (size_t v = 0; v < levels; v++) {
-        joined[v][0] = up_left[v];
-        joined[v][1] = up_right[v];
-        joined[v][2] = down_left[v];
-        joined[v][3] = down_right[v];
-    }
-}
-
 static void blend_cell(const blend_job *job, const ce_span *rows, const ce_span *cols,
-                       ce_quad *table) {
+                       ce_quad *scratch) {
     const ce_clahe *c = job->clahe;
     const uint16_t *up = c->tables + rows->first * c->cols * c->levels;
     const uint16_t *down = c->tables + rows->second * c->cols * c->levels;
     const size_t left = cols->first * c->levels, right = cols->second * c->levels;
-    join(table, c->levels, up + left, up + right, down + left, down + right);
-
+    const ce_cell cell = {.height = rows->end - rows->begin,
+                          .width = cols->end - cols->begin,
+                          .tables = {up + left, up + right, down + left, down + right},
+                          .levels = c->levels,
+                          .across = (const ce_quad *)cols->weights,
+                          .down = (const ce_quad *)rows->weights,
+                          .tile_height = c->tile_height,
+                          .tile_width = c->tile_width,
+                          .scratch = scratch};
     const size_t pixel = c->bits == 8 ? 1 : 2;
     const char *src = job->src + (ptrdiff_t)rows->begin * job->src_stride + cols->begin * pixel;
     char *dst = job->dst + (ptrdiff_t)rows->begin * job->dst_stride + cols->begin * pixel;
-    const size_t height = rows->end - rows->begin, width = cols->end - cols->begin;
     if (c->bits == 8)
-        ce_active_clahe()->blend_u8((uint8_t *)dst, job->dst_stride, (const uint8_t *)src,
-                                    job->src_stride, height, width, table, cols->weights, rows->weights);
+        ce_active_clahe()->blend_u8(&cell, (uint8_t *)dst, job->dst_stride, (const uint8_t *)src,
+                                    job->src_stride);
     else
-        ce_active_clahe()->blend_u16((uint16_t *)dst, job->dst_stride, (const uint16_t *)src,
-                                     job->src_stride, height, width, table, cols->weights, rows->weights);
+        ce_active_clahe()->blend_u16(&cell, (uint16_t *)dst, job->dst_stride,
+                                     (const uint16_t *)src, job->src_stride);
 }
 
 static void blend_rows(void *context, size_t thread, size_t begin, size_t end) {
@@ -307,7 +271,7 @@ static void blend_rows(void *context, size_t thread, size_t begin, size_t end) {
         if (rows.begin >= rows.end) continue;
         for (size_t t = 0; t < job->across->spans; t++)
             blend_cell(job, &rows, &job->across->span[t],
-                       job->tables + thread * job->clahe->levels);
+                       job->scratch + thread * lines(job->clahe->levels));
     }
 }
 
@@ -316,9 +280,9 @@ ce_status ce_clahe_blend(const ce_clahe *clahe, const ce_axis *down, const ce_ax
                          size_t threads) {
     threads = ce_threads(threads, down->count);
     void *memory;
-    ce_quad *tables = allocate_quads(&memory, threads * clahe->levels);
-    if (tables == NULL) return CE_NO_MEMORY;
-    blend_job job = {clahe, down, across, src, src_stride, dst, dst_stride, tables};
+    ce_quad *scratch = allocate_quads(&memory, threads * lines(clahe->levels));
+    if (scratch == NULL) return CE_NO_MEMORY;
+    blend_job job = {clahe, down, across, src, src_stride, dst, dst_stride, scratch};
     ce_parallel(threads, down->count, blend_rows, &job);
     free(memory);
     return CE_OK;

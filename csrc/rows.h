@@ -19,24 +19,43 @@ enum {
     CE_LAST_BITS = 2
 };
 
-// Four numbers of the four tiles around a pixel: up left, up right, down left, down right.
+// Four numbers for a pixel between four tiles: up left, up right, down left, down right.
 typedef float ce_quad[4];
+
+// Counters of grey levels come in sets, so that equal neighbours need not wait for one another.
+// The many counters of uint16 are worth two: more take longer to sum than they save.
+enum { CE_SETS_U8 = 8, CE_SETS_U16 = 2 };
+
+// The pixels between the centres of four tiles. One of level v becomes
+//   (ul * l + ur * r) * t + (dl * l + dr * r) * b
+// in float32, each product and sum rounded on its own, then rounded to an integer, ties to even,
+// where ul, ur, dl, dr are what the tables of the tiles hold for v. That is never below 0, and
+// never rounds to more than the largest of the four.
+typedef struct {
+    size_t height, width;           // pixels
+    const uint16_t *tables[4];      // of the tiles up left, up right, down left, down right
+    size_t levels;                  // in a table; every pixel is below
+    const ce_quad *across;          // l, r, l, r for each column
+    const ce_quad *down;            // t, b, t, b for each row
+    size_t tile_height, tile_width; // l, r (t, b) are float32 of multiples of 1 / tile_width
+                                    // (1 / tile_height) if that is a power of two
+    ce_quad *scratch;               // levels of them, at the start of a line of cache
+} ce_cell;
 
 typedef struct {
     const char *name;
 
-    // Every pixel of a cell, the rectangle between four tile centres. A pixel of level v becomes
-    //   (ul * l + ur * r) * t + (dl * l + dr * r) * b
-    // in float32, each product and sum rounded on its own, then rounded to an integer, ties to
-    // even; it is never below 0 nor rounds to more than the largest level.
-    // table[v] is ul, ur, dl, dr: what the four tiles make of that level, in whole numbers.
-    // across[x] is l, r, l, r for a column, down[y] is t, b, t, b for a row. Strides in bytes.
-    void (*blend_u8)(uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src, ptrdiff_t src_stride,
-                     size_t height, size_t width, const ce_quad *table, const ce_quad *across,
-                     const ce_quad *down);
-    void (*blend_u16)(uint16_t *dst, ptrdiff_t dst_stride, const uint16_t *src,
-                      ptrdiff_t src_stride, size_t height, size_t width, const ce_quad *table,
-                      const ce_quad *across, const ce_quad *down);
+    // Turn the counts of a tile into its table. counts: `sets` sets of `levels` counters, all of
+    // which are to be added up (8 of 256, or 2); free to be overwritten. `all` levels share what
+    // exceeds the limit, but those from `levels` on are counted nowhere and not asked for.
+    void (*make_table)(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
+                       int32_t limit, float scale);
+
+    // Blend a cell. Strides are in bytes.
+    void (*blend_u8)(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src,
+                     ptrdiff_t src_stride);
+    void (*blend_u16)(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
+                      const uint16_t *src, ptrdiff_t src_stride);
 } ce_clahe_rows;
 
 // dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.

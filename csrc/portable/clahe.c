@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "../clahe_tables.h"
 #include "../rows.h"
 
 // In blocks: the look-ups are scalar, the arithmetic after them is what a compiler vectorises.
@@ -46,21 +47,35 @@ static void blend_row_u16(uint16_t *restrict dst, const uint16_t *restrict src, 
     }
 }
 
-static void blend_u8(uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src, ptrdiff_t src_stride,
-                     size_t height, size_t width, const ce_quad *table, const ce_quad *across,
-                     const ce_quad *down) {
-    for (size_t y = 0; y < height; y++)
-        blend_row_u8(dst + (ptrdiff_t)y * dst_stride, src + (ptrdiff_t)y * src_stride, width, table,
-                     across, down[y]);
+// What the four tiles make of each level, side by side, so that a pixel costs one look-up.
+static void join(const ce_cell *cell) {
+    for (size_t v = 0; v < cell->levels; v++)
+        for (size_t tile = 0; tile < 4; tile++) cell->scratch[v][tile] = cell->tables[tile][v];
 }
 
-static void blend_u16(uint16_t *dst, ptrdiff_t dst_stride, const uint16_t *src,
-                      ptrdiff_t src_stride, size_t height, size_t width, const ce_quad *table,
-                      const ce_quad *across, const ce_quad *down) {
-    for (size_t y = 0; y < height; y++)
+static void blend_u8(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src,
+                     ptrdiff_t src_stride) {
+    join(cell);
+    for (size_t y = 0; y < cell->height; y++)
+        blend_row_u8(dst + (ptrdiff_t)y * dst_stride, src + (ptrdiff_t)y * src_stride, cell->width,
+                     (const ce_quad *)cell->scratch, cell->across, cell->down[y]);
+}
+
+static void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
+                      const uint16_t *src, ptrdiff_t src_stride) {
+    join(cell);
+    for (size_t y = 0; y < cell->height; y++)
         blend_row_u16((uint16_t *)((char *)dst + (ptrdiff_t)y * dst_stride),
-                      (const uint16_t *)((const char *)src + (ptrdiff_t)y * src_stride), width,
-                      table, across, down[y]);
+                      (const uint16_t *)((const char *)src + (ptrdiff_t)y * src_stride),
+                      cell->width, (const ce_quad *)cell->scratch, cell->across, cell->down[y]);
 }
 
-const ce_clahe_rows ce_clahe_rows_portable = {"portable", blend_u8, blend_u16};
+static void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
+                       int32_t limit, float scale) {
+    if (sets == CE_SETS_U8)
+        ce_make_table(table, counts, 256, CE_SETS_U8, 256, limit, scale);
+    else
+        ce_make_table(table, counts, levels, CE_SETS_U16, all, limit, scale);
+}
+
+const ce_clahe_rows ce_clahe_rows_portable = {"portable", make_table, blend_u8, blend_u16};
