@@ -30,20 +30,17 @@ static CE_ALWAYS_INLINE uint32_t ce_sum_and_cut(int32_t *restrict counts,
     return excess;
 }
 
-// Four at a time, so that one addition in four waits for the one before.
-static CE_ALWAYS_INLINE void ce_running_sum(int32_t *counts, size_t levels) {
-    int32_t below = 0;
-    size_t v = 0;
-    for (; v + 4 <= levels; v += 4) {
-        const int32_t one = counts[v], two = one + counts[v + 1], three = two + counts[v + 2],
-                      four = three + counts[v + 3];
-        counts[v] = below + one;
-        counts[v + 1] = below + two;
-        counts[v + 2] = below + three;
-        counts[v + 3] = below + four;
-        below += four;
-    }
-    for (size_t rest = levels % 4; rest > 0; rest--, v++) counts[v] = below += counts[v];
+// Spread the excess. Levels from `levels` to `all` - 1 are counted nowhere and their tables never
+// read, so that they only take their share away.
+static CE_ALWAYS_INLINE void ce_spread(int32_t *counts, size_t levels, size_t all,
+                                       uint32_t excess) {
+    const int32_t share = (int32_t)(excess / all);
+    const size_t rest = excess % all;
+    if (share > 0)
+        for (size_t v = 0; v < levels; v++) counts[v] += share;
+    if (rest == 0) return;
+    const size_t step = all / rest;  // rest < all, so at least 1
+    for (size_t i = 0; i < rest && i * step < levels; i++) counts[i * step]++;
 }
 
 // Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, half to even.
@@ -54,22 +51,13 @@ static CE_ALWAYS_INLINE uint16_t ce_rounded(float value) {
     return (uint16_t)bits;
 }
 
-// Levels from `levels` to `all` - 1 are counted nowhere and their tables never read, so that they
-// only take their share of the excess away.
-static CE_ALWAYS_INLINE void ce_make_table(uint16_t *restrict table, int32_t *restrict counts,
-                                           size_t levels, size_t sets, size_t all, int32_t limit,
-                                           float scale) {
-    const uint32_t excess = ce_sum_and_cut(counts, counts + levels, levels, sets, limit);
-    const int32_t share = (int32_t)(excess / all);
-    const size_t rest = excess % all;
-    if (rest > 0) {
-        const size_t step = all / rest;  // rest < all, so at least 1
-        for (size_t i = 0; i < rest && i * step < levels; i++) counts[i * step]++;
+// The table, from level `first` on; `below`: how many pixels lie below it.
+static CE_ALWAYS_INLINE void ce_equalise(uint16_t *table, const int32_t *counts, size_t first,
+                                         size_t levels, int32_t below, float scale) {
+    for (size_t v = first; v < levels; v++) {
+        below += counts[v];
+        table[v] = ce_rounded((float)below * scale);
     }
-    if (share > 0)
-        for (size_t v = 0; v < levels; v++) counts[v] += share;
-    ce_running_sum(counts, levels);
-    for (size_t v = 0; v < levels; v++) table[v] = ce_rounded((float)counts[v] * scale);
 }
 
 #endif

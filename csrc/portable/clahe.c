@@ -72,10 +72,12 @@ static void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
 
 static void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
                        int32_t limit, float scale) {
-    if (sets == CE_SETS_U8)
-        ce_make_table(table, counts, 256, CE_SETS_U8, 256, limit, scale);
-    else
-        ce_make_table(table, counts, levels, CE_SETS_U16, all, limit, scale);
+    // The two cases apart, so that the compiler knows how many terms a sum has.
+    const uint32_t excess =
+        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, counts + 256, 256, CE_SETS_U8, limit)
+                           : ce_sum_and_cut(counts, counts + levels, levels, CE_SETS_U16, limit);
+    ce_spread(counts, levels, all, excess);
+    ce_equalise(table, counts, 0, levels, 0, scale);
 }
 
 const ce_clahe_rows ce_clahe_rows_portable = {"portable", make_table, blend_u8, blend_u16};

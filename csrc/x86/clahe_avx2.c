@@ -188,11 +188,14 @@ typedef int16_t integers[4];
 
 enum { DYADIC_STEP = 16, LARGEST_DYADIC = 256, MIDDLE = 128 };
 
+static int is_dyadic_side(size_t tile) {
+    // The weights of a tile of 1 are halves.
+    return tile >= 2 && tile <= LARGEST_DYADIC && (tile & (tile - 1)) == 0;
+}
+
 static int is_dyadic(const ce_cell *cell) {
-    const size_t height = cell->tile_height, width = cell->tile_width;
-    return height <= LARGEST_DYADIC && width <= LARGEST_DYADIC && (height & (height - 1)) == 0 &&
-           (width & (width - 1)) == 0 && cell->width >= DYADIC_STEP &&
-           cell->width <= LARGEST_DYADIC;
+    return is_dyadic_side(cell->tile_height) && is_dyadic_side(cell->tile_width) &&
+           cell->width >= DYADIC_STEP && cell->width <= LARGEST_DYADIC;
 }
 
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
@@ -240,9 +243,12 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
             _mm_store_si128((__m128i *)table[v + 2 * i],
                             _mm_sub_epi16(quads[i], _mm_set1_epi16(MIDDLE)));
     }
-    for (size_t x = 0; x < cell->width; x++)
-        for (size_t i = 0; i < 4; i++)
-            across[x][i] = (int16_t)(cell->across[x][i] * (float)(int)cell->tile_width);
+    const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
+    for (size_t x = 0; x < cell->width; x++) {
+        const __m128i words =
+            _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(cell->across[x]), tile_width));
+        _mm_storel_epi64((__m128i *)across[x], _mm_packs_epi32(words, words));
+    }
 
     const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
     const size_t height = cell->height, last = cell->width - DYADIC_STEP;
@@ -289,12 +295,36 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
     BLEND(uint16_t, begin_u16, finish_u16)
 }
 
+static AVX2 void equalise(uint16_t *table, const int32_t *counts, size_t levels, float scale) {
+    const __m256i last = _mm256_set1_epi32(7);
+    __m256i below = _mm256_setzero_si256();
+    size_t v = 0;
+    for (; v + 8 <= levels; v += 8) {
+        // Running sums in each half, then over both, then from the start.
+        __m256i sums = _mm256_loadu_si256((const __m256i *)(counts + v));
+        sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 4));
+        sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
+        const __m256i lower_half = _mm256_permute2x128_si256(sums, sums, 0x08);
+        sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(lower_half, _MM_SHUFFLE(3, 3, 3, 3)));
+        sums = _mm256_add_epi32(sums, below);
+        below = _mm256_permutevar8x32_epi32(sums, last);
+        const __m256i levels_8 = _mm256_cvtps_epi32(
+            _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale)));
+        _mm_storeu_si128((__m128i *)(table + v),
+                         _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
+                                          _mm256_extracti128_si256(levels_8, 1)));
+    }
+    ce_equalise(table, counts, v, levels, _mm256_cvtsi256_si32(below), scale);
+}
+
 static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets,
                             size_t all, int32_t limit, float scale) {
-    if (sets == CE_SETS_U8)
-        ce_make_table(table, counts, 256, CE_SETS_U8, 256, limit, scale);
-    else
-        ce_make_table(table, counts, levels, CE_SETS_U16, all, limit, scale);
+    // The two cases apart, so that the compiler knows how many terms a sum has.
+    const uint32_t excess =
+        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, counts + 256, 256, CE_SETS_U8, limit)
+                           : ce_sum_and_cut(counts, counts + levels, levels, CE_SETS_U16, limit);
+    ce_spread(counts, levels, all, excess);
+    equalise(table, counts, levels, scale);
 }
 
 const ce_clahe_rows ce_clahe_rows_avx2 = {"avx2", make_table, blend_u8, blend_u16};
