@@ -205,7 +205,8 @@ def _check_image(image: Any, *dtypes: type[np.generic]) -> None:
 
 def _adjacent(image: NDArray[Any]) -> NDArray[Any]:
     # The kernels take rows any number of bytes apart, but the pixels of a row next to each other.
-    return image if image.strides[1] == image.itemsize else np.ascontiguousarray(image)
+    adjacent = image.strides[1] == image.itemsize and image.flags.aligned
+    return image if adjacent else np.array(image, order="C")
 
 
 def _checked_clip_limit(clip_limit: Any) -> float:
@@ -265,6 +266,8 @@ def _checked_out(out: Any, shape: tuple[int, ...], image: NDArray[Any]) -> NDArr
         raise TypeError(f"out must be {image.dtype}, not {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {tuple(shape)}, not {out.shape}")
+    if not out.flags.aligned:
+        raise ValueError("out must be aligned to its pixels")
     if not out.flags.writeable:
         raise ValueError("out must be writable, but it is read-only")
     height, width = shape

@@ -72,7 +72,7 @@ static uint16_t largest_level(ce_image image) {
 // the pixels of two rows take turns in several sets of counters.
 static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
                      size_t width) {
-    enum { LEVELS = 256 };
+    enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
     for (; y + 2 <= height; y += 2, src += 2 * stride) {
         size_t x = 0;
@@ -81,14 +81,14 @@ static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size
             memcpy(&up, src + x, sizeof up);
             memcpy(&down, src + stride + x, sizeof down);
             for (size_t i = 0; i < 8; i++) {
-                counts[2 * i % CE_SETS_U8 * LEVELS + (up >> 8 * i & 255)]++;
-                counts[(2 * i + 1) % CE_SETS_U8 * LEVELS + (down >> 8 * i & 255)]++;
+                counts[2 * i % CE_SETS_U8 * STRIDE + (up >> 8 * i & 255)]++;
+                counts[(2 * i + 1) % CE_SETS_U8 * STRIDE + (down >> 8 * i & 255)]++;
             }
         }
-        for (; x < width; x++) counts[src[x]]++, counts[LEVELS + src[stride + x]]++;
+        for (; x < width; x++) counts[src[x]]++, counts[STRIDE + src[stride + x]]++;
     }
     if (y < height)
-        for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * LEVELS + src[x]]++;
+        for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * STRIDE + src[x]]++;
 }
 
 static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdiff_t stride,
@@ -99,7 +99,7 @@ static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdi
             uint64_t four;
             memcpy(&four, src + x, sizeof four);
             for (size_t i = 0; i < 4; i++)
-                counts[i % CE_SETS_U16 * levels + (four >> 16 * i & 0xFFFF)]++;
+                counts[i % CE_SETS_U16 * CE_SET_STRIDE(levels) + (four >> 16 * i & 0xFFFF)]++;
         }
         for (; x < width; x++) counts[src[x]]++;
         src = (const uint16_t *)((const char *)src + stride);
@@ -110,7 +110,7 @@ typedef struct {
     const ce_clahe *clahe;
     ce_image image;
     int32_t limit;
-    int32_t *counts;  // CE_SETS_U8 or CE_SETS_U16 times levels for each thread
+    int32_t *counts;  // sets for each thread, at 0
 } tables_job;
 
 static void count_tile(const tables_job *job, size_t tile, int32_t *counts) {
@@ -139,9 +139,8 @@ static void make_tables(void *context, size_t thread, size_t begin, size_t end) 
     const size_t all = (size_t)1 << c->bits;
     const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)(c->tile_height * c->tile_width);
     const size_t sets = c->bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
-    int32_t *counts = job->counts + thread * sets * c->levels;
+    int32_t *counts = job->counts + thread * sets * CE_SET_STRIDE(c->levels);
     for (size_t tile = begin; tile < end; tile++) {
-        memset(counts, 0, sets * c->levels * sizeof *counts);
         count_tile(job, tile, counts);
         ce_active_clahe()->make_table(c->tables + tile * c->levels, counts, c->levels, sets, all,
                                       job->limit, scale);
@@ -163,7 +162,8 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
 
     const size_t tiles = grid_rows * grid_cols;
     threads = ce_threads(threads, tiles);
-    tables_job job = {clahe, image, 0, malloc(threads * CE_SETS_U8 * clahe->levels * sizeof *job.counts)};
+    const size_t sets = bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
+    tables_job job = {clahe, image, 0, calloc(threads * sets, CE_SET_STRIDE(clahe->levels) * sizeof *job.counts)};
     job.limit = integer_limit(clip_limit, (double)(clahe->tile_height * clahe->tile_width), all);
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
     const int enough = job.counts != NULL && clahe->tables != NULL;

@@ -15,14 +15,18 @@
 #define CE_ALWAYS_INLINE inline
 #endif
 
-// Add up the sets, cut what exceeds the limit and count it.
-static CE_ALWAYS_INLINE uint32_t ce_sum_and_cut(int32_t *restrict counts,
-                                                const int32_t *restrict more, size_t levels,
-                                                size_t sets, int32_t limit) {
+// Add up the sets of counters and clear all but the first, which gets the sums; cut what exceeds
+// the limit, and return how much that is.
+static CE_ALWAYS_INLINE uint32_t ce_sum_and_cut(int32_t *counts, size_t levels, size_t sets,
+                                                int32_t limit) {
+    const size_t stride = CE_SET_STRIDE(levels);
     uint32_t excess = 0;
     for (size_t v = 0; v < levels; v++) {
         int32_t count = counts[v];
-        for (size_t set = 1; set < sets; set++) count += more[(set - 1) * levels + v];
+        for (size_t set = 1; set < sets; set++) {
+            count += counts[set * stride + v];
+            counts[set * stride + v] = 0;
+        }
         const int32_t kept = count < limit ? count : limit;
         excess += (uint32_t)(count - kept);
         counts[v] = kept;

@@ -23,8 +23,11 @@ enum {
 typedef float ce_quad[4];
 
 // Counters of grey levels come in sets, so that equal neighbours need not wait for one another.
-// The many counters of uint16 are worth two: more take longer to sum than they save.
+// The many counters of uint16 are worth two: more take longer to sum than they save. Sets start a
+// little more than a power of two apart: a processor that compares the low bits of addresses would
+// take the same level in two sets for one counter.
 enum { CE_SETS_U8 = 8, CE_SETS_U16 = 2 };
+#define CE_SET_STRIDE(levels) ((levels) + 16)
 
 // The pixels between the centres of four tiles. One of level v becomes
 //   (ul * l + ur * r) * t + (dl * l + dr * r) * b
@@ -45,9 +48,10 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // Turn the counts of a tile into its table. counts: `sets` sets of `levels` counters, all of
-    // which are to be added up (8 of 256, or 2); free to be overwritten. `all` levels share what
-    // exceeds the limit, but those from `levels` on are counted nowhere and not asked for.
+    // Turn the counts of a tile into its table. counts: `sets` sets of `levels` counters
+    // (CE_SETS_U8 of 256, or CE_SETS_U16), CE_SET_STRIDE(levels) apart, to be added up and left
+    // at 0. `all` levels share what exceeds the limit, but those from `levels` on are counted
+    // nowhere and not asked for.
     void (*make_table)(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
                        int32_t limit, float scale);
 

@@ -74,10 +74,11 @@ static void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t s
                        int32_t limit, float scale) {
     // The two cases apart, so that the compiler knows how many terms a sum has.
     const uint32_t excess =
-        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, counts + 256, 256, CE_SETS_U8, limit)
-                           : ce_sum_and_cut(counts, counts + levels, levels, CE_SETS_U16, limit);
+        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
+                           : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
     ce_spread(counts, levels, all, excess);
     ce_equalise(table, counts, 0, levels, 0, scale);
+    memset(counts, 0, levels * sizeof *counts);
 }
 
 const ce_clahe_rows ce_clahe_rows_portable = {"portable", make_table, blend_u8, blend_u16};
