@@ -18,6 +18,9 @@ typedef struct {
 
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+    {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, NULL, NULL},
+#endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable},
 };
 
@@ -71,6 +74,8 @@ const char *ce_status_message(ce_status status) {
     case CE_BAD_CLIP_LIMIT: return "the clip limit must be finite and not negative";
     case CE_NO_MEMORY: return "not enough memory";
     case CE_UNKNOWN_VARIANT: return "no such variant of the kernels on this machine";
+    case CE_BAD_BITS: return "16-bit pixels have from 10 to 16 bits";
+    case CE_BAD_LEVEL: return "a pixel does not fit the number of bits";
     }
     return "unknown status";
 }
