@@ -36,13 +36,26 @@ typedef struct {
                       float top, float bottom);
 } ce_clahe_rows;
 
-// dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.
-typedef void (*ce_extremum_row)(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n);
+// Extremum, minimum or maximum, of pixels of one type; n counts pixels.
+
+// dst[i] = extremum of a[i] and b[i]. dst may be a; no other overlap.
+typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
+
+// dst[i] = extremum of src[i], src[i + reach], src[i + 2 * reach] … as far as these stay below
+// i + length - reach, and of src[i + length - reach] itself: the extremum of a window of `length`,
+// if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
+typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
+
+typedef struct {
+    struct {
+        ce_pair_row pair_row;
+        ce_window_row window_row;
+    } min, max;
+} ce_extrema;
 
 typedef struct {
     const char *name;
-    ce_extremum_row min_row;
-    ce_extremum_row max_row;
+    ce_extrema u8, u16;
 } ce_morph_rows;
 
 typedef struct {
@@ -68,5 +81,7 @@ const ce_resize_rows *ce_active_resize(void);
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
+
+extern const ce_morph_rows ce_morph_rows_avx2;
 
 #endif
