@@ -21,6 +21,11 @@ enum {
     CE_LAST_BITS = 2
 };
 
+// Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
+typedef struct {
+    int16_t left, right;
+} ce_weights;
+
 typedef struct {
     const char *name;
 
@@ -61,9 +66,10 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // dst[i] = (src[at[i]] * left[i] + src[at[i] + 1] * right[i]) >> CE_HALF_BITS.
+    // dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS.
+    // at does not decrease; no pixel past src[at[n - 1] + 1] is read.
     void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                       const int16_t *left, const int16_t *right);
+                       const ce_weights *w);
 
     // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
     void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,
@@ -83,5 +89,6 @@ extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
 
 extern const ce_morph_rows ce_morph_rows_avx2;
+extern const ce_resize_rows ce_resize_rows_avx2;
 
 #endif
