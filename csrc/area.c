@@ -16,9 +16,9 @@
 //     output     |        0         |        1       |      each `in` units long
 //     integral   0 ----------------> out * s0 + rest * s1
 //
-// cv2.resize(INTER_AREA) agrees where it computes in integers (exactly half in both directions). For
-// other whole ratios it rounds exact halves to even, and else it weighs in float32: the results
-// are at most one level apart.
+// cv2.resize(INTER_AREA) is the same for exactly half in both directions, where it computes in
+// integers. For other whole ratios it differs in exact halves, which it rounds to even; else it
+// weighs in float32, and the results are at most one level apart.
 
 #include <stdlib.h>
 

@@ -42,7 +42,7 @@ static void across_row(uint8_t *dst, size_t n, const uint32_t *sums, uint64_t *b
         const size_t end = columns->ends[i];
         const uint64_t integral =
             columns->units * below[end] + (uint64_t)columns->rests[i] * sums[end];
-        // With another 1/2, the quotient is no closer than 1 / (2 * area) to a whole number, that is
+        // With another 1/2, the quotient is at least 1 / (2 * area) from any whole number, that is
         // 2^-31; float64 errs by less than 2^-43.
         const int64_t rounded_up = (int64_t)(integral - start + half);
         dst[i] = (uint8_t)(((double)rounded_up + 0.5) * inverse);
