@@ -28,9 +28,10 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clahe", "kernel_variants", "morph_open", "resize", "simd_variants"]
+__all__ = ["area_reduce", "clahe", "kernel_variants", "morph_open", "resize", "simd_variants"]
 
 LARGEST_SIDE = 2**31 - 1  # the kernels count in 32-bit integers, as OpenCV does
+LARGEST_AREA_SIDE = 2**15 - 1  # of an image to reduce: weights have 15 bits
 
 
 def clahe(
@@ -102,25 +103,25 @@ def clahe(
 
 
 def morph_open(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     ksize: tuple[int, int] = (2, 2),
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Open: erode, then dilate, by a rectangle of ones.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W)
+    image : ndarray of uint8 or uint16, shape (H, W)
         Grey image, any strides.
     ksize : tuple of int
         Height and width of the rectangle; may exceed the image. Its anchor is ``ksize // 2``, so
         that an even side shifts the result by one pixel.
-    out : ndarray of uint8, shape (H, W), optional
+    out : ndarray like `image`, shape (H, W), optional
         Where to put the result. Rows must be contiguous; must not share memory with `image`.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W)
+    ndarray like `image`, shape (H, W)
         `out` if it was given. Equals ``cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones(ksize,
         np.uint8))``.
 
@@ -136,7 +137,7 @@ def morph_open(
     .. [1] M. van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
        octagonal kernels", Pattern Recognition Letters 13 (7), 1992, pp. 517-521.
     """
-    _check_image(image, np.uint8)
+    _check_image(image, np.uint8, np.uint16)
     rows, columns = _checked_pair("ksize", ksize, "sides (height, width)")
     out = _checked_out(out, image.shape, image)
     _kernels.morph_open(_adjacent(image), out, rows, columns)
@@ -179,6 +180,50 @@ def resize(
     return out
 
 
+def area_reduce(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Reduce by exact area averaging.
+
+    A pixel of the result is the mean of the part of the image that it covers; pixels at its border
+    count by the fraction inside. The mean is exact, and rounded to the nearest level, halves up.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W)
+        Grey image, any strides; H and W at most 32767.
+    size : tuple of int
+        Height and width of the result, at most H and W.
+    out : ndarray of uint8, shape `size`, optional
+        Where to put the result. Rows must be contiguous; must not share memory with `image`.
+
+    Returns
+    -------
+    ndarray of uint8, shape `size`
+        `out` if it was given. Equals ``cv2.resize(image, (width, height), interpolation=
+        cv2.INTER_AREA)`` for exactly half the size. For other whole ratios OpenCV rounds exact
+        halves to even, and for the rest it computes in float32; it is then at most 1 away.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not of the kind or in the range given above.
+    MemoryError
+        The result or the scratch rows do not fit.
+    """
+    _check_image(image, np.uint8)
+    if max(image.shape) > LARGEST_AREA_SIDE:
+        raise ValueError(f"image sides must be at most {LARGEST_AREA_SIDE}, not {image.shape}")
+    size = _checked_pair("size", size, "sides (height, width)")
+    if size[0] > image.shape[0] or size[1] > image.shape[1]:
+        raise ValueError(f"size must be at most the image's {image.shape}, not {size}")
+    out = _checked_out(out, size, image)
+    _kernels.area_reduce(_adjacent(image), out)
+    return out
+
+
 def kernel_variants() -> dict[str, str]:
     """Return the variant of the C kernels in use for each operation."""
     return _kernels.active_variants()
@@ -190,10 +235,10 @@ def simd_variants() -> tuple[str, ...]:
 
 
 def _check_image(image: Any, *dtypes: type[np.generic]) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype not in dtypes:
-        allowed = " or ".join(dtype.__name__ for dtype in dtypes)
-        if not isinstance(image, np.ndarray):
-            raise TypeError(f"image must be a NumPy array of {allowed}, not {type(image).__name__}")
+    allowed = " or ".join(dtype.__name__ for dtype in dtypes)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image must be a NumPy array of {allowed}, not {type(image).__name__}")
+    if image.dtype not in dtypes:
         raise TypeError(f"image must be {allowed}, not {image.dtype}")
     if image.ndim != 2:
         raise ValueError(f"image must be 2-D (rows, columns), not of shape {image.shape}")

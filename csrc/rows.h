@@ -44,6 +44,10 @@ typedef struct {
                                     // (1 / tile_height) if that is a power of two
     ce_quad *scratch;               // levels of them, at the start of a line of cache
 } ce_cell;
+// Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
+typedef struct {
+    int16_t left, right;
+} ce_weights;
 
 typedef struct {
     const char *name;
@@ -62,21 +66,35 @@ typedef struct {
                       const uint16_t *src, ptrdiff_t src_stride);
 } ce_clahe_rows;
 
-// dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.
-typedef void (*ce_extremum_row)(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n);
+// Extremum, minimum or maximum, of pixels of one type; n counts pixels.
+
+// dst[i] = extremum of a[i] and b[i]. dst may be a; no other overlap.
+typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
+
+// dst[i] = extremum of src[i], src[i + reach], src[i + 2 * reach] … as far as these stay below
+// i + length - reach, and of src[i + length - reach] itself: the extremum of a window of `length`,
+// if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
+typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
+
+typedef struct {
+    struct {
+        ce_pair_row pair_row;
+        ce_window_row window_row;
+    } min, max;
+} ce_extrema;
 
 typedef struct {
     const char *name;
-    ce_extremum_row min_row;
-    ce_extremum_row max_row;
+    ce_extrema u8, u16;
 } ce_morph_rows;
 
 typedef struct {
     const char *name;
 
-    // dst[i] = (src[at[i]] * left[i] + src[at[i] + 1] * right[i]) >> CE_HALF_BITS.
+    // dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS.
+    // at does not decrease; no pixel past src[at[n - 1] + 1] is read.
     void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                       const int16_t *left, const int16_t *right);
+                       const ce_weights *w);
 
     // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
     void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,
@@ -86,14 +104,47 @@ typedef struct {
     void (*halve_row)(uint8_t *dst, const uint8_t *up, const uint8_t *down, size_t n);
 } ce_resize_rows;
 
+// dst[i] = rounded mean of a square of pixels whose upper left is src[side * i], halves up. Rows
+// are stride bytes apart.
+typedef void (*ce_block_row)(uint8_t *dst, const uint8_t *src, ptrdiff_t stride, size_t n);
+
+// Output pixel i ends rests[i] units within input pixel ends[i], which is `units` long; the next
+// one begins there. An output pixel has `area` square units.
+typedef struct {
+    uint32_t units, area;
+    const uint16_t *ends, *rests;
+} ce_area_columns;
+
+typedef struct {
+    const char *name;
+    ce_block_row halve_row;    // squares of 2
+    ce_block_row quarter_row;  // squares of 4
+
+    // sums[i] = rows[0][i] * weights[0] + … + rows[count - 1][i] * weights[count - 1]. The weights
+    // add up to at most CE_AREA_LARGEST_SIDE, which is below 2^15.
+    void (*weigh_rows)(uint32_t *sums, const uint8_t *const *rows, const uint16_t *weights,
+                       size_t count, size_t n);
+
+    // dst[i] = rounded mean, halves up: what lies in sums[0..n_in) between the ends of output
+    // pixels i - 1 and i, divided by the area. sums[n_in] is 0; below is scratch, n_in + 1 long.
+    void (*across_row)(uint8_t *dst, size_t n, const uint32_t *sums, uint64_t *below, size_t n_in,
+                       const ce_area_columns *columns);
+} ce_area_rows;
+
 // The rows in use (dispatch.c).
 const ce_clahe_rows *ce_active_clahe(void);
 const ce_morph_rows *ce_active_morph(void);
 const ce_resize_rows *ce_active_resize(void);
+const ce_area_rows *ce_active_area(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_clahe_rows ce_clahe_rows_avx2;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
+extern const ce_area_rows ce_area_rows_portable;
+
+extern const ce_morph_rows ce_morph_rows_avx2;
+extern const ce_resize_rows ce_resize_rows_avx2;
+extern const ce_area_rows ce_area_rows_avx2;
 
 #endif

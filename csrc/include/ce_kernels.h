@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image kernels of covid-edge: the whole public interface.
 //
-// Images are 8-bit or 16-bit grey, row after row; strides are in bytes from one row to the next and
-// may be negative, pixels within a row are adjacent. Input and output must not overlap, and the
-// input must not change during a call. Every function is reentrant and keeps nothing between calls.
+// Images are grey, of 8 or 16 bits a pixel (_u8, _u16), row after row; strides are in bytes from
+// one row to the next and may be negative, pixels within a row are adjacent. Input and output must
+// not overlap, and the input must not change during a call. Every function is reentrant and keeps
+// nothing between calls.
 
 #ifndef CE_KERNELS_H
 #define CE_KERNELS_H
@@ -18,12 +19,13 @@ extern "C" {
 typedef enum {
     CE_OK = 0,
     CE_EMPTY = 1,           // a side of an image, a tile grid or a kernel is 0
-    CE_TOO_LARGE = 2,       // a side or a tile exceeds 2^31 - 1, the range of the arithmetic
+    CE_TOO_LARGE = 2,       // a side or a tile exceeds the arithmetic, in general 2^31 - 1
     CE_BAD_CLIP_LIMIT = 3,  // not finite, or negative
     CE_NO_MEMORY = 4,
     CE_UNKNOWN_VARIANT = 5,  // this build and this processor have no variant of that name
     CE_BAD_BITS = 6,         // not from 10 to 16
-    CE_BAD_LEVEL = 7         // a pixel is 2^bits or more
+    CE_BAD_LEVEL = 7,        // a pixel is 2^bits or more
+    CE_NOT_SMALLER = 8       // a reduction to more pixels
 } ce_status;
 
 // One sentence for a status, without a final stop. Never NULL.
@@ -45,11 +47,22 @@ ce_status ce_clahe_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
 ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
                            ptrdiff_t dst_stride, size_t height, size_t width, size_t kernel_rows,
                            size_t kernel_cols);
+ce_status ce_morph_open_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                            ptrdiff_t dst_stride, size_t height, size_t width, size_t kernel_rows,
+                            size_t kernel_cols);
 
 // Bilinear resize, any size to any size (resize.c).
 ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
                        size_t src_width, uint8_t *dst, ptrdiff_t dst_stride, size_t dst_height,
                        size_t dst_width);
+
+// Reduction by exact area averaging, halves up (area.c). No side of the result may be longer than
+// that of the image, and no side of the image longer than CE_AREA_LARGEST_SIDE: weights then fit
+// 15 bits, and the sums of a column 32.
+enum { CE_AREA_LARGEST_SIDE = 32767 };
+ce_status ce_area_reduce_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
+                            size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
+                            size_t dst_height, size_t dst_width);
 
 // Variants of the row kernels, by instruction set. All of them give the same bytes.
 //
@@ -63,6 +76,7 @@ ce_status ce_select_variant(const char *name);
 const char *ce_clahe_variant(void);
 const char *ce_morph_variant(void);
 const char *ce_resize_variant(void);
+const char *ce_area_variant(void);
 
 #ifdef __cplusplus
 }
