@@ -7,6 +7,7 @@
 # runtime libraries (Debian: apt-get install clang). Ends with an error at the first finding, whose
 # input is kept in the folder FUZZ_KEEP, where the corpus is also kept from run to run.
 set -euo pipefail
+shopt -s globstar
 here="$(cd "$(dirname "$0")" && pwd)"
 csrc="$here/../../csrc"
 seconds="${1:?tests/fuzz/run.sh SECONDS [TARGET...]}"
@@ -18,10 +19,10 @@ trap 'rm -rf "$work"' EXIT
 for target in "$@"; do
     corpus="${FUZZ_KEEP:-$work}/$target"
     mkdir -p "$corpus"
-    # shellcheck disable=SC2046
     clang -O1 -g -std=c11 -ffp-contract=off -fno-sanitize-recover=all \
         -Wno-pass-failed -fsanitize=fuzzer,address,undefined -I"$csrc/include" \
-        -o "$work/$target.run" "$here/$target.c" "$here/../vectors/every_variant.c" $(find "$csrc" -name '*.c') -lm
+        -o "$work/$target.run" "$here/$target.c" "$here/../vectors/every_variant.c" \
+        "$csrc"/**/*.c -lm
     # A kernel that asks for too much memory must be told so, not killed.
     if ! ASAN_OPTIONS=allocator_may_return_null=1 "$work/$target.run" "$corpus" \
         -max_total_time="$seconds" -max_len=1024 -len_control=0 -malloc_limit_mb=100000000 \
