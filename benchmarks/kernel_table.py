@@ -29,6 +29,7 @@ from kernel_cases import CONTENTS, OPERATIONS, SIDES, Operation
 from turns import in_turns
 
 LIBRARIES = ("covid-edge", "cv2", "cv2, 2 threads", "kornia-rs", "scikit-image", "memory floor")
+STYLES = dict(zip(LIBRARIES, ("k-", "b-", "c--", "g-", "r-", "k:")))
 LONGEST = 0.5  # seconds for a library in one case; a slow one gets fewer rounds, at least one
 
 
@@ -99,7 +100,7 @@ def plot(results: dict[tuple[str, str, int], dict[str, float]], path: Path) -> N
                 for (operation, content, side), times in results.items()
                 if (operation, content) == (name, "radiograph") and library in times
             }
-            style = {"covid-edge": "k-", "memory floor": "k:"}.get(library, "-")
+            style = STYLES[library]
             panel.plot(list(line), list(line.values()), style, marker=".", label=library)
         panel.set(title=name, xscale="log", yscale="log", xticks=SIDES)
         panel.set_xticks([], minor=True)
@@ -122,9 +123,8 @@ def plot(results: dict[tuple[str, str, int], dict[str, float]], path: Path) -> N
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
     # A few colours do, and make a small file.
-    Image.open(drawn).convert("RGB").quantize(32, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    few = Image.open(drawn).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
+    few.save(path, optimize=True)
 
 
 def processor() -> str:
