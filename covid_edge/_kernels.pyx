@@ -7,7 +7,7 @@ rows are contiguous, the output has the shape of the input where it must.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint16_t
 
 cdef extern from "ce_kernels.h" nogil:
     ctypedef enum ce_status:
@@ -22,6 +22,9 @@ cdef extern from "ce_kernels.h" nogil:
     ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
                                ptrdiff_t dst_stride, size_t height, size_t width,
                                size_t kernel_rows, size_t kernel_cols)
+    ce_status ce_morph_open_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                                ptrdiff_t dst_stride, size_t height, size_t width,
+                                size_t kernel_rows, size_t kernel_cols)
     ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
                            size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
                            size_t dst_height, size_t dst_width)
@@ -40,10 +43,17 @@ cdef int check(ce_status status) except -1:
     raise ValueError(ce_status_message(status).decode())
 
 
-cdef int check_rows(const uint8_t[:, :] src, uint8_t[:, :] dst, bint same_shape) except -1:
+ctypedef fused level:
+    uint8_t
+    uint16_t
+
+
+cdef int check_rows(const level[:, :] src, level[:, :] dst, bint same_shape) except -1:
     if src.shape[0] == 0 or src.shape[1] == 0 or dst.shape[0] == 0 or dst.shape[1] == 0:
         raise ValueError("an image is empty")
-    if (src.shape[1] > 1 and src.strides[1] != 1) or (dst.shape[1] > 1 and dst.strides[1] != 1):
+    cdef Py_ssize_t adjacent = sizeof(level)
+    if ((src.shape[1] > 1 and src.strides[1] != adjacent)
+            or (dst.shape[1] > 1 and dst.strides[1] != adjacent)):
         raise ValueError("the pixels of a row are not adjacent")
     if same_shape and (src.shape[0] != dst.shape[0] or src.shape[1] != dst.shape[1]):
         raise ValueError("input and output differ in shape")
@@ -60,13 +70,16 @@ def clahe(const uint8_t[:, :] src, uint8_t[:, :] dst, double clip_limit, size_t 
     check(status)
 
 
-def morph_open(const uint8_t[:, :] src, uint8_t[:, :] dst, size_t kernel_rows,
-               size_t kernel_cols):
+def morph_open(const level[:, :] src, level[:, :] dst, size_t kernel_rows, size_t kernel_cols):
     cdef ce_status status
     check_rows(src, dst, True)
     with nogil:
-        status = ce_morph_open_u8(&src[0, 0], src.strides[0], &dst[0, 0], dst.strides[0],
-                                  src.shape[0], src.shape[1], kernel_rows, kernel_cols)
+        if level is uint8_t:
+            status = ce_morph_open_u8(&src[0, 0], src.strides[0], &dst[0, 0], dst.strides[0],
+                                      src.shape[0], src.shape[1], kernel_rows, kernel_cols)
+        else:
+            status = ce_morph_open_u16(&src[0, 0], src.strides[0], &dst[0, 0], dst.strides[0],
+                                       src.shape[0], src.shape[1], kernel_rows, kernel_cols)
     check(status)
 
 

@@ -71,7 +71,7 @@ def clahe(
     .. [1] K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV,
        Academic Press, 1994, pp. 474-485.
     """
-    _check_image(image)
+    _check_image(image, np.uint8)
     limit = _checked_clip_limit(clip_limit)
     rows, columns = _checked_pair("tile_grid", tile_grid, "tiles (down, across)")
     out = _checked_out(out, image.shape, image)
@@ -80,25 +80,25 @@ def clahe(
 
 
 def morph_open(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     ksize: tuple[int, int] = (2, 2),
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Open: erode, then dilate, by a rectangle of ones.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W)
+    image : ndarray of uint8 or uint16, shape (H, W)
         Grey image, any strides.
     ksize : tuple of int
         Height and width of the rectangle; may exceed the image. Its anchor is ``ksize // 2``, so
         that an even side shifts the result by one pixel.
-    out : ndarray of uint8, shape (H, W), optional
+    out : ndarray like `image`, shape (H, W), optional
         Where to put the result. Rows must be contiguous; must not share memory with `image`.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W)
+    ndarray like `image`, shape (H, W)
         `out` if it was given. Equals ``cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones(ksize,
         np.uint8))``.
 
@@ -114,7 +114,7 @@ def morph_open(
     .. [1] M. van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
        octagonal kernels", Pattern Recognition Letters 13 (7), 1992, pp. 517-521.
     """
-    _check_image(image)
+    _check_image(image, np.uint8, np.uint16)
     rows, columns = _checked_pair("ksize", ksize, "sides (height, width)")
     out = _checked_out(out, image.shape, image)
     _kernels.morph_open(_adjacent(image), out, rows, columns)
@@ -150,7 +150,7 @@ def resize(
     MemoryError
         The result or the scratch rows do not fit.
     """
-    _check_image(image)
+    _check_image(image, np.uint8)
     size = _checked_pair("size", size, "sides (height, width)")
     out = _checked_out(out, size, image)
     _kernels.resize(_adjacent(image), out)
@@ -167,11 +167,12 @@ def simd_variants() -> tuple[str, ...]:
     return _kernels.available_variants()
 
 
-def _check_image(image: Any) -> None:
+def _check_image(image: Any, *dtypes: type[np.generic]) -> None:
+    allowed = " or ".join(dtype.__name__ for dtype in dtypes)
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be a NumPy array of uint8, not {type(image).__name__}")
-    if image.dtype != np.uint8:
-        raise TypeError(f"image must be uint8, not {image.dtype}")
+        raise TypeError(f"image must be a NumPy array of {allowed}, not {type(image).__name__}")
+    if image.dtype not in dtypes:
+        raise TypeError(f"image must be {allowed}, not {image.dtype}")
     if image.ndim != 2:
         raise ValueError(f"image must be 2-D (rows, columns), not of shape {image.shape}")
     if image.size == 0:
@@ -180,9 +181,9 @@ def _check_image(image: Any) -> None:
         raise ValueError(f"image sides must be at most {LARGEST_SIDE}, not {image.shape}")
 
 
-def _adjacent(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _adjacent(image: NDArray[Any]) -> NDArray[Any]:
     # The kernels take rows any number of bytes apart, but the pixels of a row next to each other.
-    return image if image.strides[1] == 1 else np.ascontiguousarray(image)
+    return image if image.strides[1] == image.itemsize else np.ascontiguousarray(image)
 
 
 def _checked_clip_limit(clip_limit: Any) -> float:
@@ -207,19 +208,21 @@ def _checked_pair(name: str, pair: Any, meaning: str) -> tuple[int, int]:
     return first, second
 
 
-def _checked_out(out: Any, shape: tuple[int, ...], image: np.ndarray) -> NDArray[np.uint8]:
+def _checked_out(out: Any, shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:
     if out is None:
-        return np.empty(shape, np.uint8)
+        return np.empty(shape, image.dtype)
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array of uint8, not {type(out).__name__}")
-    if out.dtype != np.uint8:
-        raise TypeError(f"out must be uint8, not {out.dtype}")
+        raise TypeError(f"out must be a NumPy array of {image.dtype}, not {type(out).__name__}")
+    if out.dtype != image.dtype:
+        raise TypeError(f"out must be {image.dtype}, not {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {tuple(shape)}, not {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out must be writable, but it is read-only")
     height, width = shape
-    if (width > 1 and out.strides[1] != 1) or (height > 1 and out.strides[0] < width):
+    if (width > 1 and out.strides[1] != out.itemsize) or (
+        height > 1 and out.strides[0] < width * out.itemsize
+    ):
         raise ValueError(
             f"out must have contiguous rows, one below the other, not strides {out.strides}"
         )

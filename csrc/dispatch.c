@@ -18,6 +18,9 @@ typedef struct {
 
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+    {"avx2", CE_CPU_AVX2, NULL, &ce_morph_rows_avx2, &ce_resize_rows_avx2},
+#endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable},
 };
 

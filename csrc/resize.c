@@ -28,31 +28,34 @@ typedef struct {
 
 static position locate(size_t i, double scale) {
     const float at = (float)(((double)i + 0.5) * scale - 0.5);
-    const float below = floorf(at);
-    return (position){(ptrdiff_t)below, at - below};
+    // The floor: at is never below -1/2, and a conversion cuts towards zero.
+    const ptrdiff_t below = (ptrdiff_t)at - (at < 0);
+    return (position){below, at - (float)below};
 }
 
 static int16_t weight(float fraction) {
     return (int16_t)lrintf(fraction * (float)CE_WEIGHT_ONE);
 }
 
+static ce_weights weights(float fraction) {
+    return (ce_weights){weight(1.0f - fraction), weight(fraction)};
+}
+
 static ptrdiff_t clamped(ptrdiff_t i, size_t n) {
     return i < 0 ? 0 : i < (ptrdiff_t)n ? i : (ptrdiff_t)n - 1;
 }
 
-static void plan_across(uint32_t *at, int16_t *left, int16_t *right, size_t out, size_t in) {
+static void plan_across(uint32_t *at, ce_weights *w, size_t out, size_t in) {
     const double scale = 1.0 / ((double)out / (double)in);
     for (size_t i = 0; i < out; i++) {
         const position p = locate(i, scale);
         if (p.at < 0) {
-            at[i] = 0, left[i] = CE_WEIGHT_ONE, right[i] = 0;
+            at[i] = 0, w[i] = (ce_weights){CE_WEIGHT_ONE, 0};
         } else if (p.at >= (ptrdiff_t)in - 1) {
             // The last pixel, as the right one of a pair: nothing past the end is read.
-            at[i] = in > 1 ? (uint32_t)in - 2 : 0, left[i] = 0, right[i] = CE_WEIGHT_ONE;
+            at[i] = in > 1 ? (uint32_t)in - 2 : 0, w[i] = (ce_weights){0, CE_WEIGHT_ONE};
         } else {
-            at[i] = (uint32_t)p.at;
-            left[i] = weight(1.0f - p.fraction);
-            right[i] = weight(p.fraction);
+            at[i] = (uint32_t)p.at, w[i] = weights(p.fraction);
         }
     }
 }
@@ -80,17 +83,18 @@ ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_heig
     }
 
     uint32_t *at = malloc(dst_width * sizeof *at);
-    int16_t *lanes = malloc(4 * dst_width * sizeof *lanes);
-    if (at == NULL || lanes == NULL) {
+    ce_weights *across = malloc(dst_width * sizeof *across);
+    int16_t *lanes = malloc(2 * dst_width * sizeof *lanes);
+    if (at == NULL || across == NULL || lanes == NULL) {
         free(lanes);
+        free(across);
         free(at);
         return CE_NO_MEMORY;
     }
-    int16_t *left = lanes, *right = lanes + dst_width;
-    int16_t *up = lanes + 2 * dst_width, *down = lanes + 3 * dst_width;
+    int16_t *up = lanes, *down = lanes + dst_width;
     ptrdiff_t up_row = -1, down_row = -1;  // which input rows they hold
 
-    plan_across(at, left, right, dst_width, src_width);
+    plan_across(at, across, dst_width, src_width);
     uint8_t pair[2];  // for an input of one column: that pixel twice
 
     const double scale = 1.0 / ((double)dst_height / (double)src_height);
@@ -113,13 +117,14 @@ ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_heig
                 pair[0] = pair[1] = row[0];
                 row = pair;
             }
-            kernels->across_row(r == 0 ? up : down, row, dst_width, at, left, right);
+            kernels->across_row(r == 0 ? up : down, row, dst_width, at, across);
             *held = rows[r];
         }
-        kernels->down_row(dst + (ptrdiff_t)y * dst_stride, up, down, dst_width,
-                          weight(1.0f - p.fraction), weight(p.fraction));
+        const ce_weights w = weights(p.fraction);
+        kernels->down_row(dst + (ptrdiff_t)y * dst_stride, up, down, dst_width, w.left, w.right);
     }
     free(lanes);
+    free(across);
     free(at);
     return CE_OK;
 }

@@ -21,6 +21,11 @@ enum {
     CE_LAST_BITS = 2
 };
 
+// Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
+typedef struct {
+    int16_t left, right;
+} ce_weights;
+
 typedef struct {
     const char *name;
 
@@ -36,21 +41,35 @@ typedef struct {
                       float top, float bottom);
 } ce_clahe_rows;
 
-// dst[i] = min or max of a[i] and b[i]. dst may be a; no other overlap.
-typedef void (*ce_extremum_row)(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n);
+// Extremum, minimum or maximum, of pixels of one type; n counts pixels.
+
+// dst[i] = extremum of a[i] and b[i]. dst may be a; no other overlap.
+typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
+
+// dst[i] = extremum of src[i], src[i + reach], src[i + 2 * reach] … as far as these stay below
+// i + length - reach, and of src[i + length - reach] itself: the extremum of a window of `length`,
+// if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
+typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
+
+typedef struct {
+    struct {
+        ce_pair_row pair_row;
+        ce_window_row window_row;
+    } min, max;
+} ce_extrema;
 
 typedef struct {
     const char *name;
-    ce_extremum_row min_row;
-    ce_extremum_row max_row;
+    ce_extrema u8, u16;
 } ce_morph_rows;
 
 typedef struct {
     const char *name;
 
-    // dst[i] = (src[at[i]] * left[i] + src[at[i] + 1] * right[i]) >> CE_HALF_BITS.
+    // dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS.
+    // at does not decrease; no pixel past src[at[n - 1] + 1] is read.
     void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                       const int16_t *left, const int16_t *right);
+                       const ce_weights *w);
 
     // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
     void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,
@@ -68,5 +87,8 @@ const ce_resize_rows *ce_active_resize(void);
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
+
+extern const ce_morph_rows ce_morph_rows_avx2;
+extern const ce_resize_rows ce_resize_rows_avx2;
 
 #endif

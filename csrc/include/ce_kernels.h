@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image kernels of covid-edge: the whole public interface.
 //
-// Images are 8-bit grey, row after row; strides are in bytes from one row to the next and may be
+// Images are grey, of 8 or 16 bits a pixel (_u8, _u16), row after row; strides are in bytes from one row to the next and may be
 // negative, pixels within a row are adjacent. Input and output must not overlap. Every function is
 // reentrant and keeps nothing between calls.
 
@@ -36,6 +36,9 @@ ce_status ce_clahe_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst, pt
 ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
                            ptrdiff_t dst_stride, size_t height, size_t width, size_t kernel_rows,
                            size_t kernel_cols);
+ce_status ce_morph_open_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                            ptrdiff_t dst_stride, size_t height, size_t width, size_t kernel_rows,
+                            size_t kernel_cols);
 
 // Bilinear resize, any size to any size (resize.c).
 ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,

@@ -12,14 +12,44 @@
 #define INDEPENDENT
 #endif
 
-static void min_row(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n) {
-    INDEPENDENT
-    for (size_t i = 0; i < n; i++) dst[i] = a[i] < b[i] ? a[i] : b[i];
-}
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-static void max_row(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t n) {
-    INDEPENDENT
-    for (size_t i = 0; i < n; i++) dst[i] = a[i] > b[i] ? a[i] : b[i];
-}
+#define LESS(a, b) ((a) < (b) ? (a) : (b))
+#define MORE(a, b) ((a) > (b) ? (a) : (b))
 
-const ce_morph_rows ce_morph_rows_portable = {"portable", min_row, max_row};
+#define DEFINE_ROWS(extremum, pixel, EXTREMUM)                                                    \
+    static void extremum##_pair_row_##pixel(void *dst, const void *a, const void *b, size_t n) {  \
+        pixel##_pixel *to = dst;                                                                  \
+        const pixel##_pixel *p = a, *q = b;                                                       \
+        INDEPENDENT                                                                               \
+        for (size_t i = 0; i < n; i++) to[i] = EXTREMUM(p[i], q[i]);                              \
+    }                                                                                             \
+                                                                                                  \
+    static void extremum##_window_row_##pixel(void *restrict dst, const void *restrict src,       \
+                                              size_t reach, size_t length, size_t n) {            \
+        const size_t last = length - reach;                                                       \
+        pixel##_pixel *restrict to = dst;                                                         \
+        const pixel##_pixel *restrict p = src, *q = p + smaller(reach, last),                     \
+                                      *r = p + smaller(2 * reach, last), *s = p + last;           \
+        if (length <= 2 * reach)                                                                  \
+            for (size_t i = 0; i < n; i++) to[i] = EXTREMUM(p[i], q[i]);                          \
+        else                                                                                      \
+            for (size_t i = 0; i < n; i++) {                                                      \
+                const pixel##_pixel left = EXTREMUM(p[i], q[i]), right = EXTREMUM(r[i], s[i]);    \
+                to[i] = EXTREMUM(left, right);                                                    \
+            }                                                                                     \
+    }
+
+typedef uint8_t u8_pixel;
+typedef uint16_t u16_pixel;
+
+DEFINE_ROWS(min, u8, LESS)
+DEFINE_ROWS(max, u8, MORE)
+DEFINE_ROWS(min, u16, LESS)
+DEFINE_ROWS(max, u16, MORE)
+
+const ce_morph_rows ce_morph_rows_portable = {
+    .name = "portable",
+    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
+    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+};

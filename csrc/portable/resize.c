@@ -3,10 +3,9 @@
 #include "../rows.h"
 
 static void across_row(int16_t *restrict dst, const uint8_t *restrict src, size_t n,
-                       const uint32_t *restrict at, const int16_t *restrict left,
-                       const int16_t *restrict right) {
+                       const uint32_t *restrict at, const ce_weights *restrict w) {
     for (size_t i = 0; i < n; i++)
-        dst[i] = (int16_t)((src[at[i]] * left[i] + src[at[i] + 1] * right[i]) >> CE_HALF_BITS);
+        dst[i] = (int16_t)((src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS);
 }
 
 static void down_row(uint8_t *restrict dst, const int16_t *restrict up,

@@ -109,11 +109,11 @@ def test_a_wrong_out_is_refused(kernel, image, out, error, message):
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        ([[1, 2]], TypeError, "image must be a NumPy array of uint8, not list"),
-        (None, TypeError, "image must be a NumPy array of uint8, not NoneType"),
-        (np.zeros((2, 2)), TypeError, "image must be uint8, not float64"),
-        (np.zeros((2, 2), bool), TypeError, "image must be uint8, not bool"),
-        (np.zeros((2, 2), np.uint16), TypeError, "image must be uint8, not uint16"),
+        ([[1, 2]], TypeError, "image must be a NumPy array of uint8.*, not list"),
+        (None, TypeError, "image must be a NumPy array of uint8.*, not NoneType"),
+        (np.zeros((2, 2)), TypeError, "image must be uint8.*, not float64"),
+        (np.zeros((2, 2), bool), TypeError, "image must be uint8.*, not bool"),
+        (np.zeros((2, 2), np.int16), TypeError, "image must be uint8.*, not int16"),
         (np.zeros(4, np.uint8), ValueError, r"image must be 2-D .*shape \(4,\)"),
         (np.zeros((2, 2, 3), np.uint8), ValueError, r"image must be 2-D .*shape \(2, 2, 3\)"),
         (np.zeros((0, 4), np.uint8), ValueError, r"at least one pixel, not shape \(0, 4\)"),
@@ -129,6 +129,20 @@ def test_a_side_past_32_bits_is_refused(kernel):
     line = np.broadcast_to(np.uint8(0), (1, 2**31))
     with pytest.raises(ValueError, match=r"sides must be at most 2147483647, not \(1, 2147483648"):
         kernel(line)
+
+
+def test_resize_takes_uint8_alone():
+    with pytest.raises(TypeError, match=r"^image must be uint8, not uint16$"):
+        imgproc.resize(np.zeros((2, 2), np.uint16), (1, 1))
+
+
+def test_out_has_the_type_of_the_image():
+    image = np.zeros((3, 4), np.uint16)
+    assert imgproc.morph_open(image).dtype == np.uint16
+    with pytest.raises(TypeError, match=r"^out must be uint16, not uint8$"):
+        imgproc.morph_open(image, out=np.zeros((3, 4), np.uint8))
+    with pytest.raises(ValueError, match="pixels of a row|contiguous rows"):
+        imgproc.morph_open(image, out=np.zeros((3, 8), np.uint16)[:, ::2])
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), -float("inf"), -1, -1e-300])

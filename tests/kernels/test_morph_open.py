@@ -1,36 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from covid_edge.imgproc import morph_open
-from reference.images import images, pairs, thorough
+from reference.images import (
+    assert_it_writes_out_and_nothing_else,
+    deep,
+    images,
+    pairs,
+    quick,
+    thorough,
+    views,
+)
 from reference.morphology import morph_open as reference_open
 
 
 def opencv_open(image, ksize):
-    return cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones(ksize, np.uint8))
+    image = np.ascontiguousarray(image)
+    return cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones(ksize, np.uint8)).reshape(image.shape)
 
 
 @thorough
-@given(images(largest=64), pairs(largest=40))
+@given(views(largest=100), pairs(largest=40))
 def test_it_is_opencv_to_the_bit(image, ksize):
     np.testing.assert_array_equal(morph_open(image, ksize), opencv_open(image, ksize))
+
+
+@thorough
+@given(views(largest=100).map(deep), pairs(largest=40))
+def test_it_is_opencv_to_the_bit_on_16_bits(image, ksize):
+    np.testing.assert_array_equal(morph_open(image, ksize), opencv_open(image, ksize))
+
+
+@quick
+@given(images(largest=150), st.tuples(st.integers(1, 400), st.integers(1, 400)))
+def test_a_rectangle_may_exceed_the_image(image, ksize):
+    np.testing.assert_array_equal(morph_open(image, ksize), opencv_open(image, ksize))
+
+
+@quick
+@given(pairs(largest=80), pairs(largest=20), st.sampled_from([np.uint8, np.uint16]))
+def test_it_writes_out_and_nothing_else(shape, ksize, dtype):
+    image = np.random.default_rng(2).integers(0, 256, shape, dtype)
+    kernel = partial(morph_open, image, ksize)
+    assert_it_writes_out_and_nothing_else(kernel, shape, dtype)
 
 
 @thorough
 @given(images(largest=9), pairs(largest=12))
 def test_it_is_the_reference_to_the_bit(image, ksize):
     np.testing.assert_array_equal(morph_open(image, ksize), reference_open(image, ksize))
+    np.testing.assert_array_equal(
+        morph_open(deep(image), ksize), reference_open(deep(image), ksize)
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (299, 401), (512, 512)])
 @pytest.mark.parametrize("ksize", [(1, 1), (2, 2), (3, 3), (1, 15), (15, 1), (16, 9), (101, 64)])
-def test_it_is_opencv_on_whole_scans(shape, ksize):
-    image = np.random.default_rng(1).normal(120, 30, shape).clip(0, 255).astype(np.uint8)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_it_is_opencv_on_whole_scans(shape, ksize, dtype):
+    brightest = np.iinfo(dtype).max
+    image = np.random.default_rng(1).normal(0.5, 0.2, shape).clip(0, 1) * brightest
+    image = image.astype(dtype)
     np.testing.assert_array_equal(morph_open(image, ksize), opencv_open(image, ksize))
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
 # What each kernel owes: two thousand cases, the same ones in every run.
 thorough = settings(max_examples=2000, deadline=None, derandomize=True)
+quick = settings(max_examples=300, deadline=None, derandomize=True)
 
 CONTENTS = ("constant", "noise", "faint noise", "gradient", "two levels")
 
@@ -20,6 +23,34 @@ def images(draw: st.DrawFn, largest: int) -> np.ndarray:
     content = draw(st.sampled_from(CONTENTS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return picture(content, height, width, rng)
+
+
+@st.composite
+def views(draw: st.DrawFn, largest: int) -> np.ndarray:
+    """Draw an image whose pixels lie anyhow in a larger one: in steps, upside down, mirrored."""
+    sheet = draw(images(2 * largest))
+    steps = st.sampled_from([1, 1, -1, 2, -2, 3])
+    return sheet[:: draw(steps), :: draw(steps)][:largest, :largest]
+
+
+def deep(image: np.ndarray) -> np.ndarray:
+    """Make 16-bit pixels whose high and low bytes tell different stories."""
+    return image.astype(np.uint16) * 256 + np.roll(image, 1)
+
+
+def assert_it_writes_out_and_nothing_else(
+    kernel: Callable[..., np.ndarray], shape: tuple[int, int], dtype: type[np.generic]
+) -> None:
+    """Let `kernel` write into the middle of a larger array, twice, over different old pixels."""
+    margin, results = 70, []
+    rows, columns = (slice(margin, margin + side) for side in shape)
+    for canary in (0, 255):
+        frame = np.full([side + 2 * margin for side in shape], canary, dtype)
+        kernel(out=frame[rows, columns])
+        results.append(frame[rows, columns].copy())
+        frame[rows, columns] = canary
+        assert (frame == canary).all()
+    np.testing.assert_array_equal(*results)
 
 
 def pairs(largest: int) -> st.SearchStrategy[tuple[int, int]]:
