@@ -21,6 +21,9 @@ static const ce_variant variants[] = {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
     {"avx2", CE_CPU_AVX2, NULL, &ce_morph_rows_avx2, &ce_resize_rows_avx2},
 #endif
+#if defined(__aarch64__)
+    {"neon", CE_CPU_NEON, NULL, &ce_morph_rows_neon, &ce_resize_rows_neon},
+#endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable},
 };
 

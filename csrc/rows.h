@@ -91,4 +91,7 @@ extern const ce_resize_rows ce_resize_rows_portable;
 extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
 
+extern const ce_morph_rows ce_morph_rows_neon;
+extern const ce_resize_rows ce_resize_rows_neon;
+
 #endif
