@@ -2,12 +2,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-def clahe(
+def clahe_u8(
     src: NDArray[np.uint8],
     dst: NDArray[np.uint8],
     clip_limit: float,
     grid_rows: int,
     grid_cols: int,
+    threads: int,
+) -> None: ...
+def clahe_u16(
+    src: NDArray[np.uint16],
+    dst: NDArray[np.uint16],
+    bits: int,
+    clip_limit: float,
+    grid_rows: int,
+    grid_cols: int,
+    threads: int,
 ) -> None: ...
 def morph_open(
     src: NDArray[np.uint8], dst: NDArray[np.uint8], kernel_rows: int, kernel_cols: int

@@ -18,7 +18,10 @@ cdef extern from "ce_kernels.h" nogil:
     const char *ce_status_message(ce_status status)
     ce_status ce_clahe_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
                           ptrdiff_t dst_stride, size_t height, size_t width, double clip_limit,
-                          size_t grid_rows, size_t grid_cols)
+                          size_t grid_rows, size_t grid_cols, size_t threads)
+    ce_status ce_clahe_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                           ptrdiff_t dst_stride, size_t height, size_t width, unsigned bits,
+                           double clip_limit, size_t grid_rows, size_t grid_cols, size_t threads)
     ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
                                ptrdiff_t dst_stride, size_t height, size_t width,
                                size_t kernel_rows, size_t kernel_cols)
@@ -60,13 +63,24 @@ cdef int check_rows(const level[:, :] src, level[:, :] dst, bint same_shape) exc
     return 0
 
 
-def clahe(const uint8_t[:, :] src, uint8_t[:, :] dst, double clip_limit, size_t grid_rows,
-          size_t grid_cols):
+def clahe_u8(const uint8_t[:, :] src, uint8_t[:, :] dst, double clip_limit, size_t grid_rows,
+             size_t grid_cols, size_t threads):
     cdef ce_status status
     check_rows(src, dst, True)
     with nogil:
         status = ce_clahe_u8(&src[0, 0], src.strides[0], &dst[0, 0], dst.strides[0], src.shape[0],
-                             src.shape[1], clip_limit, grid_rows, grid_cols)
+                             src.shape[1], clip_limit, grid_rows, grid_cols, threads)
+    check(status)
+
+
+def clahe_u16(const uint16_t[:, :] src, uint16_t[:, :] dst, unsigned bits, double clip_limit,
+              size_t grid_rows, size_t grid_cols, size_t threads):
+    cdef ce_status status
+    check_rows(src, dst, True)
+    with nogil:
+        status = ce_clahe_u16(&src[0, 0], src.strides[0], &dst[0, 0], dst.strides[0],
+                              src.shape[0], src.shape[1], bits, clip_limit, grid_rows, grid_cols,
+                              threads)
     check(status)
 
 

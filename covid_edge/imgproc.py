@@ -34,48 +34,70 @@ LARGEST_SIDE = 2**31 - 1  # the kernels count in 32-bit integers, as OpenCV does
 
 
 def clahe(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     clip_limit: float = 4.0,
     tile_grid: tuple[int, int] = (8, 8),
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
+    out: NDArray[Any] | None = None,
+    *,
+    bits: int | None = None,
+    threads: int = 1,
+) -> NDArray[Any]:
     """Equalise contrast tile by tile, within a limit (CLAHE).
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W)
+    image : ndarray of uint8 or uint16, shape (H, W)
         Grey image, any strides.
     clip_limit : float
         Most pixels of one grey level in a tile, in multiples of their mean number; 0 sets no
         limit.
     tile_grid : tuple of int
         Tiles (down, across). There may be more tiles than pixels.
-    out : ndarray of uint8, shape (H, W), optional
+    out : ndarray like `image`, shape (H, W), optional
         Where to put the result. Rows must be contiguous; must not share memory with `image`.
+    bits : int, optional
+        Bits of a pixel that are in use: there are ``2**bits`` grey levels, and the result has the
+        same range. 8 for uint8; 10 to 16 for uint16, by default 16. Most scanners write 12.
+    threads : int
+        How many threads may share the work; they last for the call. The pixels do not depend on
+        it.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W)
-        `out` if it was given. Equals ``cv2.createCLAHE(clip_limit, (across, down)).apply(image)``
-        of OpenCV 4 and 5 on x86.
+    ndarray like `image`, shape (H, W)
+        `out` if it was given. For all bits of the type, equals ``cv2.createCLAHE(clip_limit,
+        (across, down)).apply(image)`` of OpenCV 4 and 5 on x86, which knows no other bits.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not of the kind or in the range given above.
+        An argument is not of the kind or in the range given above, or a pixel has more bits.
     MemoryError
-        The tables, 256 bytes for each tile, do not fit.
+        The tables, 2 bytes for each grey level of each tile, do not fit.
 
     References
     ----------
     .. [1] K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV,
        Academic Press, 1994, pp. 474-485.
     """
-    _check_image(image, np.uint8)
+    _check_image(image, np.uint8, np.uint16)
     limit = _checked_clip_limit(clip_limit)
     rows, columns = _checked_pair("tile_grid", tile_grid, "tiles (down, across)")
+    bits = _checked_bits(bits, image.dtype)
+    threads = _checked_threads(threads)
     out = _checked_out(out, image.shape, image)
-    _kernels.clahe(_adjacent(image), out, limit, rows, columns)
+    source = _adjacent(image)
+    if image.dtype == np.uint8:
+        _kernels.clahe_u8(source, out, limit, rows, columns, threads)
+        return out
+    try:
+        _kernels.clahe_u16(source, out, bits, limit, rows, columns, threads)
+    except ValueError:
+        if (largest := int(image.max())) < 2**bits:
+            raise
+        raise ValueError(
+            f"pixels of {bits} bits must be below {2**bits}, but the largest is {largest}"
+        ) from None
     return out
 
 
@@ -183,7 +205,8 @@ def _check_image(image: Any, *dtypes: type[np.generic]) -> None:
 
 def _adjacent(image: NDArray[Any]) -> NDArray[Any]:
     # The kernels take rows any number of bytes apart, but the pixels of a row next to each other.
-    return image if image.strides[1] == image.itemsize else np.ascontiguousarray(image)
+    adjacent = image.strides[1] == image.itemsize and image.flags.aligned
+    return image if adjacent else np.array(image, order="C")
 
 
 def _checked_clip_limit(clip_limit: Any) -> float:
@@ -208,6 +231,32 @@ def _checked_pair(name: str, pair: Any, meaning: str) -> tuple[int, int]:
     return first, second
 
 
+def _checked_bits(bits: Any, dtype: np.dtype) -> int:
+    """Return how many bits of a pixel are in use, by default all."""
+    container = 8 * dtype.itemsize
+    if bits is None:
+        return container
+    bits = _checked_index("bits", bits)
+    if not (10 <= bits <= 16 if container == 16 else bits == 8):
+        allowed = "from 10 to 16" if container == 16 else "8"
+        raise ValueError(f"bits must be {allowed} for an image of {dtype}, not {bits}")
+    return bits
+
+
+def _checked_threads(threads: Any) -> int:
+    threads = _checked_index("threads", threads)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return min(threads, LARGEST_SIDE)
+
+
+def _checked_index(name: str, value: Any) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+
+
 def _checked_out(out: Any, shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:
     if out is None:
         return np.empty(shape, image.dtype)
@@ -217,6 +266,8 @@ def _checked_out(out: Any, shape: tuple[int, ...], image: NDArray[Any]) -> NDArr
         raise TypeError(f"out must be {image.dtype}, not {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {tuple(shape)}, not {out.shape}")
+    if not out.flags.aligned:
+        raise ValueError("out must be aligned to its pixels")
     if not out.flags.writeable:
         raise ValueError("out must be writable, but it is read-only")
     height, width = shape

@@ -7,12 +7,13 @@
 // - Tiles: if both sides divide by the grid, a tile is (height / rows, width / cols). If either
 //   does not, *both* are first extended at the bottom and right by grid - side % grid, so that a
 //   side that divides gains a whole extra pixel per tile. Mirrored without repeating the edge.
-// - Clip limit: limit * pixels in a tile / 256 in float64, cut to an integer of at least 1; 0 is
+// - Levels: 256 for uint8. For uint16, OpenCV counts 65536; here 2^bits, which is the same for 16.
+// - Clip limit: limit * pixels in a tile / levels in float64, cut to an integer of at least 1; 0 is
 //   "no clipping". A value past 2^31 - 1 counts as 1: OpenCV leaves it to the x86 conversion,
 //   which answers INT_MIN.
-// - Excess: counts above the limit are cut; excess / 256 goes to every level, then one each of
-//   the remainder to levels 0, s, 2 s, … with s = max(256 / remainder, 1).
-// - Table: cumulative count times 255 / pixels in a tile in float32, rounded half to even.
+// - Excess: counts above the limit are cut; excess / levels goes to every level, then one each of
+//   the remainder to levels 0, s, 2 s, … with s = levels / remainder.
+// - Table: cumulative count times (levels - 1) / pixels in a tile in float32, rounded half to even.
 // - Blend: a pixel at x lies between the tiles floor(x / tile width - 1/2) and the next (those
 //   off the grid clamped), likewise in y; float32, products and sums rounded one by one (so the
 //   file is built with -ffp-contract=off), the result rounded half to even.
@@ -21,23 +22,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ce_kernels.h"
-#include "rows.h"
+#include "clahe.h"
+#include "threads.h"
 
-typedef struct {
-    size_t rows, cols;                 // of the grid
-    size_t tile_height, tile_width;    // in pixels
-    size_t extra_height, extra_width;  // mirrored pixels beyond the image
-} geometry;
-
-// Index in 0..n-1 of position i >= n, mirrored as in dcb|abcd|cba.
-static size_t mirrored(size_t i, size_t n) {
-    if (n == 1) return 0;
-    i %= 2 * (n - 1);
-    return i < n ? i : 2 * (n - 1) - i;
+// Index in 0..n-1 of position i >= n, mirrored as in dcb|abcd|cba, and how many positions from
+// there on, before `end`, mirror a run of neighbours: *first is the lowest of them.
+static size_t mirrored_run(size_t i, size_t end, size_t n, size_t *first) {
+    *first = 0;
+    if (n == 1) return 1;
+    const size_t period = 2 * (n - 1), phase = i % period;
+    const size_t longest = phase < n ? n - phase : period - phase;
+    const size_t length = end - i < longest ? end - i : longest;
+    *first = phase < n ? phase : period - phase - (length - 1);
+    return length;
 }
 
-static ce_status measure(geometry *g, size_t height, size_t width, size_t rows, size_t cols) {
+static ce_status measure(ce_clahe *g, size_t height, size_t width, size_t rows, size_t cols) {
     if (height == 0 || width == 0 || rows == 0 || cols == 0) return CE_EMPTY;
     if (height > INT32_MAX || width > INT32_MAX || rows > INT32_MAX || cols > INT32_MAX)
         return CE_TOO_LARGE;
@@ -51,185 +51,273 @@ static ce_status measure(geometry *g, size_t height, size_t width, size_t rows, 
     return g->tile_height > INT32_MAX / g->tile_width ? CE_TOO_LARGE : CE_OK;
 }
 
-// Most pixels that one grey level of one tile may count; 0 for no limit.
-static uint32_t integer_limit(double clip_limit, double tile_pixels) {
-    if (clip_limit == 0) return 0;
-    const double limit = clip_limit * tile_pixels / CE_GREY_LEVELS;
-    return limit >= 1 && limit < INT32_MAX + 1.0 ? (uint32_t)limit : 1;
+// Most pixels that one grey level of one tile may count.
+static int32_t integer_limit(double clip_limit, double tile_pixels, double levels) {
+    if (clip_limit == 0) return INT32_MAX;
+    const double limit = clip_limit * tile_pixels / levels;
+    return limit >= 1 && limit < INT32_MAX + 1.0 ? (int32_t)limit : 1;
 }
 
-static void clip(uint32_t counts[CE_GREY_LEVELS], uint32_t limit) {
-    uint32_t excess = 0;
-    for (size_t v = 0; v < CE_GREY_LEVELS; v++)
-        if (counts[v] > limit) {
-            excess += counts[v] - limit;
-            counts[v] = limit;
-        }
-    const uint32_t share = excess / CE_GREY_LEVELS, rest = excess % CE_GREY_LEVELS;
-    for (size_t v = 0; v < CE_GREY_LEVELS; v++) counts[v] += share;
-    if (rest == 0) return;
-    const size_t step = CE_GREY_LEVELS / rest;  // rest < 256, so at least 1 and never past the end
-    for (size_t i = 0; i < rest; i++) counts[i * step]++;
-}
-
-// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, half to even.
-static uint8_t rounded(float value) {
-    const float sum = value + 12582912.0f;
-    uint32_t bits;
-    memcpy(&bits, &sum, sizeof bits);
-    return (uint8_t)bits;
-}
-
-static void equalise(uint8_t table[CE_GREY_LEVELS], const uint32_t counts[CE_GREY_LEVELS],
-                     float scale) {
-    int32_t below = 0;
-    for (size_t v = 0; v < CE_GREY_LEVELS; v++) {
-        below += (int32_t)counts[v];
-        table[v] = rounded((float)below * scale);
+static uint16_t largest_level(ce_image image) {
+    uint16_t largest = 0;
+    for (size_t y = 0; y < image.height; y++) {
+        const uint16_t *row =
+            (const uint16_t *)((const char *)image.pixels + (ptrdiff_t)y * image.stride);
+        for (size_t x = 0; x < image.width; x++) largest = row[x] > largest ? row[x] : largest;
     }
+    return largest;
 }
 
-// Fill tables, rows * cols of them; counts is scratch for one row of tiles.
-static void make_tables(const ce_clahe_rows *kernels, const geometry *g, const uint8_t *src,
-                        ptrdiff_t stride, size_t height, size_t width, uint32_t limit,
-                        uint8_t (*tables)[CE_GREY_LEVELS], uint32_t (*counts)[CE_GREY_LEVELS],
-                        uint8_t *mirror) {
-    const size_t tile_pixels = g->tile_height * g->tile_width;
-    const float scale = (float)(CE_GREY_LEVELS - 1) / (float)(int32_t)tile_pixels;
-    for (size_t tile_row = 0; tile_row < g->rows; tile_row++) {
-        memset(counts, 0, g->cols * sizeof *counts);
-        for (size_t y = tile_row * g->tile_height; y < (tile_row + 1) * g->tile_height; y++) {
-            const uint8_t *row = src + (ptrdiff_t)(y < height ? y : mirrored(y, height)) * stride;
-            for (size_t i = 0; i < g->extra_width; i++)
-                mirror[i] = row[mirrored(width + i, width)];
-            for (size_t tile = 0; tile < g->cols; tile++) {
-                const size_t begin = tile * g->tile_width, end = begin + g->tile_width;
-                const size_t inside = begin >= width ? begin : end < width ? end : width;
-                if (inside > begin)
-                    kernels->histogram_row(counts[tile], row + begin, inside - begin);
-                if (end > inside)
-                    kernels->histogram_row(counts[tile], mirror + (inside - width), end - inside);
+// Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
+// the pixels of two rows take turns in several sets of counters.
+static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
+                     size_t width) {
+    enum { STRIDE = CE_SET_STRIDE(256) };
+    size_t y = 0;
+    for (; y + 2 <= height; y += 2, src += 2 * stride) {
+        size_t x = 0;
+        for (; x + 8 <= width; x += 8) {
+            uint64_t up, down;
+            memcpy(&up, src + x, sizeof up);
+            memcpy(&down, src + stride + x, sizeof down);
+            for (size_t i = 0; i < 8; i++) {
+                counts[2 * i % CE_SETS_U8 * STRIDE + (up >> 8 * i & 255)]++;
+                counts[(2 * i + 1) % CE_SETS_U8 * STRIDE + (down >> 8 * i & 255)]++;
             }
         }
-        for (size_t tile = 0; tile < g->cols; tile++) {
-            if (limit > 0) clip(counts[tile], limit);
-            equalise(tables[tile_row * g->cols + tile], counts[tile], scale);
+        for (; x < width; x++) counts[src[x]]++, counts[STRIDE + src[stride + x]]++;
+    }
+    if (y < height)
+        for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * STRIDE + src[x]]++;
+}
+
+static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdiff_t stride,
+                      size_t height, size_t width) {
+    for (size_t y = 0; y < height; y++) {
+        size_t x = 0;
+        for (; x + 4 <= width; x += 4) {
+            uint64_t four;
+            memcpy(&four, src + x, sizeof four);
+            for (size_t i = 0; i < 4; i++)
+                counts[i % CE_SETS_U16 * CE_SET_STRIDE(levels) + (four >> 16 * i & 0xFFFF)]++;
+        }
+        for (; x < width; x++) counts[src[x]]++;
+        src = (const uint16_t *)((const char *)src + stride);
+    }
+}
+
+typedef struct {
+    const ce_clahe *clahe;
+    ce_image image;
+    int32_t limit;
+    int32_t *counts;  // sets for each thread, at 0
+} tables_job;
+
+static void count_tile(const tables_job *job, size_t tile, int32_t *counts) {
+    const ce_clahe *c = job->clahe;
+    const ce_image *image = &job->image;
+    const size_t top = tile / c->cols * c->tile_height, bottom = top + c->tile_height;
+    const size_t left = tile % c->cols * c->tile_width, right = left + c->tile_width;
+    size_t rows, cols, row, col;
+    for (size_t y = top; y < bottom; y += rows) {
+        rows = mirrored_run(y, bottom, image->height, &row);
+        for (size_t x = left; x < right; x += cols) {
+            cols = mirrored_run(x, right, image->width, &col);
+            const char *from = (const char *)image->pixels + (ptrdiff_t)row * image->stride;
+            if (c->bits == 8)
+                count_u8(counts, (const uint8_t *)from + col, image->stride, rows, cols);
+            else
+                count_u16(counts, c->levels, (const uint16_t *)from + col, image->stride, rows,
+                          cols);
         }
     }
 }
 
-// Where a position lies between two tiles along one axis: their indices and their weights.
-typedef struct {
-    size_t first, second;
-    float first_weight, second_weight;
-} between;
+static void make_tables(void *context, size_t thread, size_t begin, size_t end) {
+    const tables_job *job = context;
+    const ce_clahe *c = job->clahe;
+    const size_t all = (size_t)1 << c->bits;
+    const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)(c->tile_height * c->tile_width);
+    const size_t sets = c->bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
+    int32_t *counts = job->counts + thread * sets * CE_SET_STRIDE(c->levels);
+    for (size_t tile = begin; tile < end; tile++) {
+        count_tile(job, tile, counts);
+        ce_active_clahe()->make_table(c->tables + tile * c->levels, counts, c->levels, sets, all,
+                                      job->limit, scale);
+    }
+}
+
+ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double clip_limit,
+                         size_t grid_rows, size_t grid_cols, size_t threads) {
+    const ce_status status = measure(clahe, image.height, image.width, grid_rows, grid_cols);
+    if (status != CE_OK) return status;
+    if (!isfinite(clip_limit) || clip_limit < 0) return CE_BAD_CLIP_LIMIT;
+    if (bits != 8 && (bits < 10 || bits > 16)) return CE_BAD_BITS;
+    const size_t all = (size_t)1 << bits;
+    clahe->bits = bits;
+    clahe->levels = bits == 8 ? all : (size_t)largest_level(image) + 1;
+    if (clahe->levels > all) return CE_BAD_LEVEL;
+    if (grid_rows > SIZE_MAX / sizeof *clahe->tables / clahe->levels / grid_cols)
+        return CE_NO_MEMORY;
+
+    const size_t tiles = grid_rows * grid_cols;
+    threads = ce_threads(threads, tiles);
+    const size_t sets = bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
+    tables_job job = {clahe, image, 0, calloc(threads * sets, CE_SET_STRIDE(clahe->levels) * sizeof *job.counts)};
+    job.limit = integer_limit(clip_limit, (double)(clahe->tile_height * clahe->tile_width), all);
+    clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
+    const int enough = job.counts != NULL && clahe->tables != NULL;
+    if (enough)
+        ce_parallel(threads, tiles, make_tables, &job);
+    else
+        free(clahe->tables);
+    free(job.counts);
+    return enough ? CE_OK : CE_NO_MEMORY;
+}
+
+void ce_clahe_end(ce_clahe *clahe) { free(clahe->tables); }
 
 static size_t clamped(ptrdiff_t tile, size_t tiles) {
     return tile < 0 ? 0 : (size_t)tile < tiles ? (size_t)tile : tiles - 1;
 }
 
-static between locate(size_t position, float inverse_tile, size_t tiles) {
-    const float at = (float)(int32_t)position * inverse_tile - 0.5f;
-    const float below = floorf(at);
-    const ptrdiff_t tile = (ptrdiff_t)below;
-    between b;
-    b.second_weight = at - below;
-    b.first_weight = 1.0f - b.second_weight;
-    b.first = clamped(tile, tiles);
-    b.second = clamped(tile + 1, tiles);
-    return b;
+// Quads are read four and more at a time: those of a span, and of a table, start a line of cache.
+enum { LINE = 64, QUADS = LINE / sizeof(ce_quad) };
+
+// So many quads, in whole lines.
+static size_t lines(size_t quads) { return (quads + QUADS - 1) / QUADS * QUADS; }
+
+static ce_quad *allocate_quads(void **memory, size_t count) {
+    *memory = count < SIZE_MAX / sizeof(ce_quad) - QUADS ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
+    return *memory == NULL ? NULL : (ce_quad *)(((uintptr_t)*memory + LINE - 1) / LINE * LINE);
 }
 
-// A cell is the run of columns between the same two tile centres. It has one table of four bytes
-// per grey level, so that a pixel costs one look-up.
+ce_status ce_axis_begin(ce_axis *axis, const size_t *at, size_t count, size_t tile, size_t tiles) {
+    const float inverse_tile = 1.0f / (float)(int32_t)tile;
+    axis->count = count;
+    axis->spans = 0;
+    const size_t most_spans = at == NULL && tiles < count ? tiles + 1 : count;
+    axis->span = malloc(most_spans * sizeof *axis->span);
+    ce_quad *weights = allocate_quads(&axis->memory, count + most_spans * (QUADS - 1));
+    if (axis->span == NULL || weights == NULL) return CE_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const float position = (float)(int32_t)(at == NULL ? i : at[i]) * inverse_tile - 0.5f;
+        const ptrdiff_t below = position < 0 ? -1 : (ptrdiff_t)position;
+        const float second_weight = position - (float)below, first_weight = 1.0f - second_weight;
+        const size_t first = clamped(below, tiles), second = clamped(below + 1, tiles);
+        ce_span *last = axis->span + axis->spans - 1;
+        if (i == 0 || last->first != first || last->second != second) {
+            while ((uintptr_t)weights % LINE != 0) weights++;
+            axis->span[axis->spans++] = (ce_span){i, i, first, second, weights};
+            last = axis->span + axis->spans - 1;
+        }
+        const ce_quad four = {first_weight, second_weight, first_weight, second_weight};
+        memcpy(*weights++, four, sizeof four);
+        last->end = i + 1;
+    }
+    return CE_OK;
+}
+
+void ce_axis_end(ce_axis *axis) {
+    free(axis->memory);
+    free(axis->span);
+}
+
 typedef struct {
-    size_t begin, end;     // columns
-    size_t first, second;  // tile columns
-} cell;
+    const ce_clahe *clahe;
+    const ce_axis *down, *across;
+    const char *src;
+    ptrdiff_t src_stride;
+    char *dst;
+    ptrdiff_t dst_stride;
+    ce_quad *scratch;  // levels for each thread
+} blend_job;
 
-// At most one cell more than tile columns, and none is empty.
-static size_t find_cells(cell *cells, float *left, float *right, const geometry *g, size_t width) {
-    const float inverse_tile = 1.0f / (float)(int32_t)g->tile_width;
-    size_t count = 0;
-    for (size_t x = 0; x < width; x++) {
-        const between b = locate(x, inverse_tile, g->cols);
-        left[x] = b.first_weight;
-        right[x] = b.second_weight;
-        if (count > 0 && cells[count - 1].first == b.first && cells[count - 1].second == b.second) {
-            cells[count - 1].end = x + 1;
-        } else {
-            cells[count++] = (cell){x, x + 1, b.first, b.second};
-        }
-    }
-    return count;
+static void blend_cell(const blend_job *job, const ce_span *rows, const ce_span *cols,
+                       ce_quad *scratch) {
+    const ce_clahe *c = job->clahe;
+    const uint16_t *up = c->tables + rows->first * c->cols * c->levels;
+    const uint16_t *down = c->tables + rows->second * c->cols * c->levels;
+    const size_t left = cols->first * c->levels, right = cols->second * c->levels;
+    const ce_cell cell = {.height = rows->end - rows->begin,
+                          .width = cols->end - cols->begin,
+                          .tables = {up + left, up + right, down + left, down + right},
+                          .levels = c->levels,
+                          .across = (const ce_quad *)cols->weights,
+                          .down = (const ce_quad *)rows->weights,
+                          .tile_height = c->tile_height,
+                          .tile_width = c->tile_width,
+                          .scratch = scratch};
+    const size_t pixel = c->bits == 8 ? 1 : 2;
+    const char *src = job->src + (ptrdiff_t)rows->begin * job->src_stride + cols->begin * pixel;
+    char *dst = job->dst + (ptrdiff_t)rows->begin * job->dst_stride + cols->begin * pixel;
+    if (c->bits == 8)
+        ce_active_clahe()->blend_u8(&cell, (uint8_t *)dst, job->dst_stride, (const uint8_t *)src,
+                                    job->src_stride);
+    else
+        ce_active_clahe()->blend_u16(&cell, (uint16_t *)dst, job->dst_stride,
+                                     (const uint16_t *)src, job->src_stride);
 }
 
-static void pack(uint32_t packed[CE_GREY_LEVELS], const uint8_t *up_left, const uint8_t *up_right,
-                 const uint8_t *down_left, const uint8_t *down_right) {
-    for (size_t v = 0; v < CE_GREY_LEVELS; v++)
-        packed[v] = (uint32_t)up_left[v] | (uint32_t)up_right[v] << 8 |
-                    (uint32_t)down_left[v] << 16 | (uint32_t)down_right[v] << 24;
+static void blend_rows(void *context, size_t thread, size_t begin, size_t end) {
+    const blend_job *job = context;
+    for (size_t s = 0; s < job->down->spans; s++) {
+        ce_span rows = job->down->span[s];
+        if (rows.begin < begin) {
+            rows.weights += begin - rows.begin;
+            rows.begin = begin;
+        }
+        if (rows.end > end) rows.end = end;
+        if (rows.begin >= rows.end) continue;
+        for (size_t t = 0; t < job->across->spans; t++)
+            blend_cell(job, &rows, &job->across->span[t],
+                       job->scratch + thread * lines(job->clahe->levels));
+    }
 }
 
-static void blend(const ce_clahe_rows *kernels, const geometry *g, const uint8_t *src,
-                  ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride, size_t height,
-                  size_t width, uint8_t (*tables)[CE_GREY_LEVELS], cell *cells, float *left,
-                  float *right, uint32_t (*packed)[CE_GREY_LEVELS]) {
-    const size_t cell_count = find_cells(cells, left, right, g, width);
-    const float inverse_tile = 1.0f / (float)(int32_t)g->tile_height;
-    size_t packed_first = SIZE_MAX, packed_second = SIZE_MAX;
-    for (size_t y = 0; y < height; y++) {
-        const between b = locate(y, inverse_tile, g->rows);
-        if (b.first != packed_first || b.second != packed_second) {
-            uint8_t(*up)[CE_GREY_LEVELS] = tables + b.first * g->cols;
-            uint8_t(*down)[CE_GREY_LEVELS] = tables + b.second * g->cols;
-            for (size_t c = 0; c < cell_count; c++)
-                pack(packed[c], up[cells[c].first], up[cells[c].second], down[cells[c].first],
-                     down[cells[c].second]);
-            packed_first = b.first;
-            packed_second = b.second;
-        }
-        const uint8_t *from = src + (ptrdiff_t)y * src_stride;
-        uint8_t *to = dst + (ptrdiff_t)y * dst_stride;
-        for (size_t c = 0; c < cell_count; c++) {
-            const size_t x = cells[c].begin;
-            kernels->blend_row(to + x, from + x, cells[c].end - x,
-                               (const uint32_t *)packed[c], left + x, right + x, b.first_weight,
-                               b.second_weight);
-        }
-    }
+ce_status ce_clahe_blend(const ce_clahe *clahe, const ce_axis *down, const ce_axis *across,
+                         const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
+                         size_t threads) {
+    threads = ce_threads(threads, down->count);
+    void *memory;
+    ce_quad *scratch = allocate_quads(&memory, threads * lines(clahe->levels));
+    if (scratch == NULL) return CE_NO_MEMORY;
+    blend_job job = {clahe, down, across, src, src_stride, dst, dst_stride, scratch};
+    ce_parallel(threads, down->count, blend_rows, &job);
+    free(memory);
+    return CE_OK;
+}
+
+static ce_status clahe(ce_image src, void *dst, ptrdiff_t dst_stride, unsigned bits,
+                       double clip_limit, size_t grid_rows, size_t grid_cols, size_t threads) {
+    ce_clahe c;
+    ce_status status =
+        ce_clahe_begin(&c, src, bits, clip_limit, grid_rows, grid_cols, threads);
+    if (status != CE_OK) return status;
+    ce_axis down = {0}, across = {0};
+    status = ce_axis_begin(&down, NULL, src.height, c.tile_height, c.rows);
+    if (status == CE_OK)
+        status = ce_axis_begin(&across, NULL, src.width, c.tile_width, c.cols);
+    if (status == CE_OK)
+        status = ce_clahe_blend(&c, &down, &across, src.pixels, src.stride, dst, dst_stride,
+                                threads);
+    ce_axis_end(&across);
+    ce_axis_end(&down);
+    ce_clahe_end(&c);
+    return status;
 }
 
 ce_status ce_clahe_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride,
                       size_t height, size_t width, double clip_limit, size_t grid_rows,
-                      size_t grid_cols) {
-    geometry g;
-    const ce_status status = measure(&g, height, width, grid_rows, grid_cols);
-    if (status != CE_OK) return status;
-    if (!isfinite(clip_limit) || clip_limit < 0) return CE_BAD_CLIP_LIMIT;
-    if (grid_rows > SIZE_MAX / CE_GREY_LEVELS / grid_cols) return CE_NO_MEMORY;
+                      size_t grid_cols, size_t threads) {
+    return clahe((ce_image){src, src_stride, height, width}, dst, dst_stride, 8, clip_limit,
+                 grid_rows, grid_cols, threads);
+}
 
-    const ce_clahe_rows *kernels = ce_active_clahe();
-    const size_t cells = grid_cols + 1 < width ? grid_cols + 1 : width;
-    const uint32_t limit = integer_limit(clip_limit, (double)(g.tile_height * g.tile_width));
-
-    uint8_t(*tables)[CE_GREY_LEVELS] = malloc(grid_rows * grid_cols * sizeof *tables);
-    uint32_t(*counts)[CE_GREY_LEVELS] = malloc(grid_cols * sizeof *counts);
-    uint32_t(*packed)[CE_GREY_LEVELS] = malloc(cells * sizeof *packed);
-    cell *cell_list = malloc(cells * sizeof *cell_list);
-    float *weights = malloc(2 * width * sizeof *weights);
-    uint8_t *mirror = malloc(g.extra_width + 1);
-    const int enough = tables && counts && packed && cell_list && weights && mirror;
-    if (enough) {
-        make_tables(kernels, &g, src, src_stride, height, width, limit, tables, counts, mirror);
-        blend(kernels, &g, src, src_stride, dst, dst_stride, height, width, tables, cell_list,
-              weights, weights + width, packed);
-    }
-    free(mirror);
-    free(weights);
-    free(cell_list);
-    free(packed);
-    free(counts);
-    free(tables);
-    return enough ? CE_OK : CE_NO_MEMORY;
+ce_status ce_clahe_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                       ptrdiff_t dst_stride, size_t height, size_t width, unsigned bits,
+                       double clip_limit, size_t grid_rows, size_t grid_cols, size_t threads) {
+    if (bits < 10 || bits > 16) return CE_BAD_BITS;
+    return clahe((ce_image){src, src_stride, height, width}, dst, dst_stride, bits, clip_limit,
+                 grid_rows, grid_cols, threads);
 }

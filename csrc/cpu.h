@@ -5,7 +5,7 @@
 #define CE_CPU_H
 
 enum {
-    CE_CPU_AVX2 = 1u << 0,
+    CE_CPU_AVX2 = 1u << 0,  // with BMI2, as in every processor of note
     CE_CPU_NEON = 1u << 1,
 };
 

@@ -19,10 +19,10 @@ typedef struct {
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
-    {"avx2", CE_CPU_AVX2, NULL, &ce_morph_rows_avx2, &ce_resize_rows_avx2},
+    {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2},
 #endif
 #if defined(__aarch64__)
-    {"neon", CE_CPU_NEON, NULL, &ce_morph_rows_neon, &ce_resize_rows_neon},
+    {"neon", CE_CPU_NEON, &ce_clahe_rows_neon, &ce_morph_rows_neon, &ce_resize_rows_neon},
 #endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable},
 };
@@ -77,6 +77,8 @@ const char *ce_status_message(ce_status status) {
     case CE_BAD_CLIP_LIMIT: return "the clip limit must be finite and not negative";
     case CE_NO_MEMORY: return "not enough memory";
     case CE_UNKNOWN_VARIANT: return "no such variant of the kernels on this machine";
+    case CE_BAD_BITS: return "16-bit pixels have from 10 to 16 bits";
+    case CE_BAD_LEVEL: return "a pixel does not fit the number of bits";
     }
     return "unknown status";
 }

@@ -8,8 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CE_GREY_LEVELS = 256 };
-
 // Resize weights have 11 bits. A sum of two weighted pixels is at most 255 * 2^11; without its
 // low 4 bits it fits a signed 16-bit lane, and after the second weighting 2 * 11 - 4 bits are left
 // to remove: 16 by keeping the high half of a product, 2 by a rounded shift.
@@ -26,19 +24,47 @@ typedef struct {
     int16_t left, right;
 } ce_weights;
 
+// Four numbers for a pixel between four tiles: up left, up right, down left, down right.
+typedef float ce_quad[4];
+
+// Counters of grey levels come in sets, so that equal neighbours need not wait for one another.
+// The many counters of uint16 are worth two: more take longer to sum than they save. Sets start a
+// little more than a power of two apart: a processor that compares the low bits of addresses would
+// take the same level in two sets for one counter.
+enum { CE_SETS_U8 = 8, CE_SETS_U16 = 2 };
+#define CE_SET_STRIDE(levels) ((levels) + 16)
+
+// The pixels between the centres of four tiles. One of level v becomes
+//   (ul * l + ur * r) * t + (dl * l + dr * r) * b
+// in float32, each product and sum rounded on its own, then rounded to an integer, ties to even,
+// where ul, ur, dl, dr are what the tables of the tiles hold for v. That is never below 0, and
+// never rounds to more than the largest of the four.
+typedef struct {
+    size_t height, width;           // pixels
+    const uint16_t *tables[4];      // of the tiles up left, up right, down left, down right
+    size_t levels;                  // in a table; every pixel is below
+    const ce_quad *across;          // l, r, l, r for each column
+    const ce_quad *down;            // t, b, t, b for each row
+    size_t tile_height, tile_width; // l, r (t, b) are float32 of multiples of 1 / tile_width
+                                    // (1 / tile_height) if that is a power of two
+    ce_quad *scratch;               // levels of them, at the start of a line of cache
+} ce_cell;
+
 typedef struct {
     const char *name;
 
-    // counts[v] += how many of src[0..n) equal v.
-    void (*histogram_row)(uint32_t counts[CE_GREY_LEVELS], const uint8_t *src, size_t n);
+    // Turn the counts of a tile into its table. counts: `sets` sets of `levels` counters
+    // (CE_SETS_U8 of 256, or CE_SETS_U16), CE_SET_STRIDE(levels) apart, to be added up and left
+    // at 0. `all` levels share what exceeds the limit, but those from `levels` on are counted
+    // nowhere and not asked for.
+    void (*make_table)(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
+                       int32_t limit, float scale);
 
-    // dst[i] = (ul * left[i] + ur * right[i]) * top + (dl * left[i] + dr * right[i]) * bottom
-    // in float32, each product and sum rounded on its own, then rounded to an integer, ties to
-    // even. ul, ur, dl, dr are the bytes of tables[src[i]], lowest first: what the tiles up left,
-    // up right, down left and down right make of that level.
-    void (*blend_row)(uint8_t *dst, const uint8_t *src, size_t n,
-                      const uint32_t tables[CE_GREY_LEVELS], const float *left, const float *right,
-                      float top, float bottom);
+    // Blend a cell. Strides are in bytes.
+    void (*blend_u8)(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src,
+                     ptrdiff_t src_stride);
+    void (*blend_u16)(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
+                      const uint16_t *src, ptrdiff_t src_stride);
 } ce_clahe_rows;
 
 // Extremum, minimum or maximum, of pixels of one type; n counts pixels.
@@ -85,12 +111,14 @@ const ce_morph_rows *ce_active_morph(void);
 const ce_resize_rows *ce_active_resize(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
+extern const ce_clahe_rows ce_clahe_rows_avx2;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
 
 extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
 
+extern const ce_clahe_rows ce_clahe_rows_neon;
 extern const ce_morph_rows ce_morph_rows_neon;
 extern const ce_resize_rows ce_resize_rows_neon;
 

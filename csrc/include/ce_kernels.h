@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image kernels of covid-edge: the whole public interface.
 //
-// Images are grey, of 8 or 16 bits a pixel (_u8, _u16), row after row; strides are in bytes from one row to the next and may be
+// Images are grey, of 8 or 16 bits a pixel (_u8, _u16), row after row; strides are in bytes from one
+// row to the next and may be
 // negative, pixels within a row are adjacent. Input and output must not overlap. Every function is
 // reentrant and keeps nothing between calls.
 
@@ -21,16 +22,25 @@ typedef enum {
     CE_TOO_LARGE = 2,       // a side or a tile exceeds 2^31 - 1, the range of the arithmetic
     CE_BAD_CLIP_LIMIT = 3,  // not finite, or negative
     CE_NO_MEMORY = 4,
-    CE_UNKNOWN_VARIANT = 5  // this build and this processor have no variant of that name
+    CE_UNKNOWN_VARIANT = 5,  // this build and this processor have no variant of that name
+    CE_BAD_BITS = 6,         // not from 10 to 16
+    CE_BAD_LEVEL = 7         // a pixel is 2^bits or more
 } ce_status;
 
 // One sentence for a status, without a final stop. Never NULL.
 const char *ce_status_message(ce_status status);
 
 // Contrast-limited adaptive histogram equalisation (clahe.c). A clip limit of 0 clips nothing.
+// threads: how many may work at a time, this one among them; more than 64 count as 64. They are
+// made for the call, and the pixels do not depend on them.
 ce_status ce_clahe_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride,
                       size_t height, size_t width, double clip_limit, size_t grid_rows,
-                      size_t grid_cols);
+                      size_t grid_cols, size_t threads);
+
+// The same for 16-bit pixels of which so many bits are in use, 10 to 16: 2^bits grey levels.
+ce_status ce_clahe_u16(const uint16_t *src, ptrdiff_t src_stride, uint16_t *dst,
+                       ptrdiff_t dst_stride, size_t height, size_t width, unsigned bits,
+                       double clip_limit, size_t grid_rows, size_t grid_cols, size_t threads);
 
 // Morphological opening by an all-ones rectangle (morphology.c).
 ce_status ce_morph_open_u8(const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,

@@ -11,12 +11,13 @@ import math
 
 import numpy as np
 
-LEVELS = 256
 ONE, HALF = np.float32(1), np.float32(0.5)
 
 
-def clahe(image: np.ndarray, clip_limit: float, tile_grid: tuple[int, int]) -> np.ndarray:
-    """Equalise a uint8 image of shape (rows, columns) tile by tile."""
+def clahe(
+    image: np.ndarray, clip_limit: float, tile_grid: tuple[int, int], bits: int = 8
+) -> np.ndarray:
+    """Equalise an image of shape (rows, columns) and of 2**bits grey levels tile by tile."""
     rows, columns = tile_grid
     extended = extend(image, tile_grid)
     tile_height, tile_width = extended.shape[0] // rows, extended.shape[1] // columns
@@ -25,7 +26,7 @@ def clahe(image: np.ndarray, clip_limit: float, tile_grid: tuple[int, int]) -> n
         for j in range(columns):
             top, left = i * tile_height, j * tile_width
             tile = extended[top : top + tile_height, left : left + tile_width]
-            tables[i, j] = equalising_table(tile, clip_limit)
+            tables[i, j] = equalising_table(tile, clip_limit, 2**bits)
 
     result = np.empty_like(image)
     for y, x in np.ndindex(image.shape):
@@ -46,18 +47,18 @@ def extend(image: np.ndarray, tile_grid: tuple[int, int]) -> np.ndarray:
     return np.pad(image, [(0, short[0]), (0, short[1])], mode="reflect")
 
 
-def equalising_table(tile: np.ndarray, clip_limit: float) -> np.ndarray:
+def equalising_table(tile: np.ndarray, clip_limit: float, levels: int) -> np.ndarray:
     """Return the new level for each old one, as float32 of whole numbers."""
-    counts = np.bincount(tile.ravel(), minlength=LEVELS)
+    counts = np.bincount(tile.ravel(), minlength=levels)
     if clip_limit > 0:
-        limit = math.trunc(clip_limit * tile.size / LEVELS)
+        limit = math.trunc(clip_limit * tile.size / levels)
         limit = limit if 1 <= limit < 2**31 else 1
         excess = int(np.maximum(counts - limit, 0).sum())
-        counts = np.minimum(counts, limit) + excess // LEVELS
-        rest = excess % LEVELS
+        counts = np.minimum(counts, limit) + excess // levels
+        rest = excess % levels
         for i in range(rest):
-            counts[i * (LEVELS // rest)] += 1
-    scale = np.float32(LEVELS - 1) / np.float32(tile.size)
+            counts[i * (levels // rest)] += 1
+    scale = np.float32(levels - 1) / np.float32(tile.size)
     return np.rint(np.cumsum(counts).astype(np.float32) * scale)
 
 

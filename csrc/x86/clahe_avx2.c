@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pixel costs one look-up of four floats, and gathers are slow on most processors, so that its
+// level goes through an integer register. Eight pixels, two to a register:
+//
+//     a = ul ur dl dr | ul ur dl dr      pixels 0 | 1, times l r l r | l r l r
+//     b                                  pixels 2 | 3
+//     pair_sums(a, b) = u d u d | u d u d       pixels 0 2 | 1 3, times t b t b | t b t b
+//     pair_sums(those, those of pixels 4 to 7) = pixels 0 2 4 6 | 1 3 5 7
+//
+// From the load of a level to the store of its pixel takes longer than a processor can look ahead.
+// Each step therefore begins some pixels and finishes those that the step before began.
+
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "../clahe_tables.h"
+#include "../rows.h"
+
+#define AVX2 __attribute__((target("avx2,bmi2")))
+
+// Level i of those in an integer, times the size of a quad: one rotation and one mask.
+enum { QUAD_BITS = 4 };
+
+static inline AVX2 uint64_t rotated(uint64_t value, unsigned bits) {
+    return value >> bits % 64 | value << (64 - bits) % 64;
+}
+
+static inline AVX2 size_t quad_u8(uint64_t levels, unsigned i) {
+    return rotated(levels, 8 * i + 64 - QUAD_BITS) & 0xFF << QUAD_BITS;
+}
+
+static inline AVX2 size_t quad_u16(uint64_t levels, unsigned i) {
+    return rotated(levels, 16 * i + 64 - QUAD_BITS) & 0xFFFF << QUAD_BITS;
+}
+
+// at: where the quads of two pixels lie in the table, in bytes.
+static inline AVX2 __m256 look_up(const ce_quad *table, size_t at0, size_t at1) {
+    const char *quads = (const char *)table;
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_load_ps((const float *)(quads + at0))),
+                                _mm_load_ps((const float *)(quads + at1)), 1);
+}
+
+// In each half: the sums of neighbours in a, then those in b.
+static inline AVX2 __m256 pair_sums(__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)),
+                         _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
+// Eight pixels of each of two rows, which share the weights of their columns, half done: weighted
+// and added from left to right.
+enum { STEP = 8 };
+
+typedef struct {
+    __m256 of[4];  // the upper row, pixels 0 to 3 and 4 to 7; the lower row
+} half_done;
+
+static inline AVX2 half_done begin_u8(const uint8_t *const src[2], size_t x, const ce_quad *table,
+                                      const ce_quad *across) {
+    half_done sums;
+    for (size_t row = 0; row < 2; row++) {
+        uint64_t levels;
+        memcpy(&levels, src[row] + x, sizeof levels);
+        for (unsigned i = 0; i < 2; i++) {
+            const __m256 left = look_up(table, quad_u8(levels, 4 * i), quad_u8(levels, 4 * i + 1));
+            const __m256 right =
+                look_up(table, quad_u8(levels, 4 * i + 2), quad_u8(levels, 4 * i + 3));
+            sums.of[2 * row + i] =
+                pair_sums(_mm256_mul_ps(left, _mm256_loadu_ps(across[x + 4 * i])),
+                          _mm256_mul_ps(right, _mm256_loadu_ps(across[x + 4 * i + 2])));
+        }
+    }
+    return sums;
+}
+
+static inline AVX2 half_done begin_u16(const uint16_t *const src[2], size_t x,
+                                       const ce_quad *table, const ce_quad *across) {
+    half_done sums;
+    for (size_t row = 0; row < 2; row++)
+        for (unsigned i = 0; i < 2; i++) {
+            uint64_t levels;
+            memcpy(&levels, src[row] + x + 4 * i, sizeof levels);
+            const __m256 left = look_up(table, quad_u16(levels, 0), quad_u16(levels, 1));
+            const __m256 right = look_up(table, quad_u16(levels, 2), quad_u16(levels, 3));
+            sums.of[2 * row + i] =
+                pair_sums(_mm256_mul_ps(left, _mm256_loadu_ps(across[x + 4 * i])),
+                          _mm256_mul_ps(right, _mm256_loadu_ps(across[x + 4 * i + 2])));
+        }
+    return sums;
+}
+
+// A row as integers, in the order of the drawing. The conversion rounds half to even, unless
+// somebody has changed the rounding of all arithmetic.
+static inline AVX2 __m256i finish_row(__m256 low, __m256 high, __m256 down) {
+    return _mm256_cvtps_epi32(pair_sums(_mm256_mul_ps(low, down), _mm256_mul_ps(high, down)));
+}
+
+static inline AVX2 void finish_u8(half_done sums, uint8_t *const dst[2], size_t x,
+                                  const __m256 down[2]) {
+    // Both rows together: even pixels in the lower half, odd ones in the upper, 16 bits each.
+    const __m256i both = _mm256_packs_epi32(finish_row(sums.of[0], sums.of[1], down[0]),
+                                            finish_row(sums.of[2], sums.of[3], down[1]));
+    const __m128i even = _mm256_castsi256_si128(both), odd = _mm256_extracti128_si256(both, 1);
+    const __m128i pixels = _mm_or_si128(even, _mm_slli_epi16(odd, 8));
+    _mm_storel_pd((double *)(dst[0] + x), _mm_castsi128_pd(pixels));
+    _mm_storeh_pd((double *)(dst[1] + x), _mm_castsi128_pd(pixels));
+}
+
+static inline AVX2 void finish_u16(half_done sums, uint16_t *const dst[2], size_t x,
+                                   const __m256 down[2]) {
+    const __m256i both = _mm256_packus_epi32(finish_row(sums.of[0], sums.of[1], down[0]),
+                                             finish_row(sums.of[2], sums.of[3], down[1]));
+    const __m128i even = _mm256_castsi256_si128(both), odd = _mm256_extracti128_si256(both, 1);
+    _mm_storeu_si128((__m128i *)(dst[0] + x), _mm_unpacklo_epi16(even, odd));
+    _mm_storeu_si128((__m128i *)(dst[1] + x), _mm_unpackhi_epi16(even, odd));
+}
+
+// Level by level, the tables of four tiles side by side: 16-bit integers of two levels to a
+// register, four registers.
+static inline AVX2 void join_eight(__m128i quads[4], const uint16_t *const tables[4], size_t v) {
+    __m128i of[4];
+    for (size_t i = 0; i < 4; i++) of[i] = _mm_loadu_si128((const __m128i *)(tables[i] + v));
+    const __m128i up_low = _mm_unpacklo_epi16(of[0], of[1]);
+    const __m128i up_high = _mm_unpackhi_epi16(of[0], of[1]);
+    const __m128i down_low = _mm_unpacklo_epi16(of[2], of[3]);
+    const __m128i down_high = _mm_unpackhi_epi16(of[2], of[3]);
+    quads[0] = _mm_unpacklo_epi32(up_low, down_low);
+    quads[1] = _mm_unpackhi_epi32(up_low, down_low);
+    quads[2] = _mm_unpacklo_epi32(up_high, down_high);
+    quads[3] = _mm_unpackhi_epi32(up_high, down_high);
+}
+
+static AVX2 void join(const ce_cell *cell) {
+    size_t v = 0;
+    for (; v + 8 <= cell->levels; v += 8) {
+        __m128i quads[4];
+        join_eight(quads, cell->tables, v);
+        for (size_t i = 0; i < 4; i++)
+            _mm256_store_ps(cell->scratch[v + 2 * i],
+                            _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(quads[i])));
+    }
+    for (; v < cell->levels; v++)
+        for (size_t tile = 0; tile < 4; tile++) cell->scratch[v][tile] = cell->tables[tile][v];
+}
+
+// Pixel x after `x`, of steps that cover 0..last + the length of one; the last is moved back over
+// pixels that are done.
+static inline AVX2 size_t next(size_t x, size_t step, size_t last) {
+    return x + step < last ? x + step : last;
+}
+
+// A last row that is alone is done as two.
+#define BLEND(TYPE, begin, finish)                                                                 \
+    join(cell);                                                                                    \
+    const ce_quad *const table = (const ce_quad *)cell->scratch, *const across = cell->across;     \
+    const size_t height = cell->height, last = cell->width - STEP;                                 \
+    for (size_t y = 0; y < height; y += 2) {                                                       \
+        TYPE *to[2];                                                                               \
+        const TYPE *from[2];                                                                       \
+        __m256 down[2];                                                                            \
+        for (size_t i = 0; i < 2; i++) {                                                           \
+            const size_t row = y + i < height ? y + i : y;                                         \
+            to[i] = (TYPE *)((char *)dst + (ptrdiff_t)row * dst_stride);                           \
+            from[i] = (const TYPE *)((const char *)src + (ptrdiff_t)row * src_stride);             \
+            down[i] = _mm256_broadcast_ps((const __m128 *)cell->down[row]);                        \
+        }                                                                                          \
+        half_done sums = begin(from, 0, table, across);                                            \
+        size_t x = 0;                                                                              \
+        while (x < last) {                                                                         \
+            const size_t ahead = next(x, STEP, last);                                              \
+            const half_done sums_ahead = begin(from, ahead, table, across);                        \
+            finish(sums, to, x, down);                                                             \
+            sums = sums_ahead;                                                                     \
+            x = ahead;                                                                             \
+        }                                                                                          \
+        finish(sums, to, x, down);                                                                 \
+    }
+
+// Where the sides of a tile are powers of two up to 256, all numbers on the way have at most 24
+// bits, so that nothing is rounded but the result and integers do as well: 16-bit ones, with 128
+// taken off the levels, since a weight may be 256. Sixteen pixels, four to a register:
+//
+//     a = ul ur dl dr, ul ur dl dr | …    pixels 0 1 | 2 3, times and added in pairs: u d, u d | …
+//     b                                   pixels 4 5 | 6 7
+//     pack(a, b) = u d, u d, u d, u d | …  pixels 0 1 4 5 | 2 3 6 7
+typedef int16_t integers[4];
+
+enum { DYADIC_STEP = 16, LARGEST_DYADIC = 256, MIDDLE = 128 };
+
+static int is_dyadic_side(size_t tile) {
+    // The weights of a tile of 1 are halves.
+    return tile >= 2 && tile <= LARGEST_DYADIC && (tile & (tile - 1)) == 0;
+}
+
+static int is_dyadic(const ce_cell *cell) {
+    return is_dyadic_side(cell->tile_height) && is_dyadic_side(cell->tile_width) &&
+           cell->width >= DYADIC_STEP && cell->width <= LARGEST_DYADIC;
+}
+
+static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
+                                       const integers *across) {
+    uint32_t levels;
+    memcpy(&levels, src, sizeof levels);
+    long long quads[4];
+    for (unsigned i = 0; i < 4; i++) memcpy(&quads[i], table[levels >> 8 * i & 255], sizeof *quads);
+    return _mm256_madd_epi16(_mm256_set_epi64x(quads[3], quads[2], quads[1], quads[0]),
+                             _mm256_loadu_si256((const __m256i *)across));
+}
+
+static inline AVX2 __m256i eight_dyadic(const uint8_t *src, const integers *table,
+                                        const integers *across) {
+    return _mm256_packs_epi32(four_dyadic(src, table, across),
+                              four_dyadic(src + 4, table, across + 4));
+}
+
+// Pixels less 128, in the order of the drawing.
+static inline AVX2 __m256i scaled(__m256i sums, __m256i down, __m256 scale) {
+    const __m256 exact = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, down));
+    return _mm256_cvtps_epi32(_mm256_mul_ps(exact, scale));
+}
+
+static inline AVX2 void finish_dyadic(__m256i low, __m256i high, uint8_t *dst, __m256i down,
+                                      __m256 scale) {
+    const __m256i words =
+        _mm256_packs_epi32(scaled(low, down, scale), scaled(high, down, scale));
+    // 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    _mm_storeu_si128((__m128i *)dst,
+                     _mm_xor_si128(_mm_shuffle_epi8(bytes, order), _mm_set1_epi8(-MIDDLE)));
+}
+
+static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
+                              const uint8_t *src, ptrdiff_t src_stride) {
+    // 256 levels and at most 256 columns fill the scratch.
+    integers *const table = (integers *)cell->scratch, *const across = table + cell->levels;
+    for (size_t v = 0; v < cell->levels; v += 8) {
+        __m128i quads[4];
+        join_eight(quads, cell->tables, v);
+        for (size_t i = 0; i < 4; i++)
+            _mm_store_si128((__m128i *)table[v + 2 * i],
+                            _mm_sub_epi16(quads[i], _mm_set1_epi16(MIDDLE)));
+    }
+    const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
+    for (size_t x = 0; x < cell->width; x++) {
+        const __m128i words =
+            _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(cell->across[x]), tile_width));
+        _mm_storel_epi64((__m128i *)across[x], _mm_packs_epi32(words, words));
+    }
+
+    const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
+    const size_t height = cell->height, last = cell->width - DYADIC_STEP;
+    const float tile_height = (float)(int)cell->tile_height;
+    for (size_t y = 0; y < height; y++, dst += dst_stride, src += src_stride) {
+        const int top = (int)(cell->down[y][0] * tile_height);
+        const int bottom = (int)(cell->down[y][1] * tile_height);
+        const __m256i down = _mm256_set1_epi32(top | bottom << 16);
+        __m256i low = eight_dyadic(src, table, across);
+        __m256i high = eight_dyadic(src + 8, table, across + 8);
+        size_t x = 0;
+        while (x < last) {
+            const size_t ahead = next(x, DYADIC_STEP, last);
+            const __m256i low_ahead = eight_dyadic(src + ahead, table, across + ahead);
+            const __m256i high_ahead = eight_dyadic(src + ahead + 8, table, across + ahead + 8);
+            finish_dyadic(low, high, dst + x, down, scale);
+            low = low_ahead;
+            high = high_ahead;
+            x = ahead;
+        }
+        finish_dyadic(low, high, dst + x, down, scale);
+    }
+}
+
+static AVX2 void blend_u8(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
+                          const uint8_t *src, ptrdiff_t src_stride) {
+    if (is_dyadic(cell)) {
+        blend_dyadic(cell, dst, dst_stride, src, src_stride);
+        return;
+    }
+    if (cell->width < STEP) {
+        ce_clahe_rows_portable.blend_u8(cell, dst, dst_stride, src, src_stride);
+        return;
+    }
+    BLEND(uint8_t, begin_u8, finish_u8)
+}
+
+static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
+                           const uint16_t *src, ptrdiff_t src_stride) {
+    if (cell->width < STEP) {
+        ce_clahe_rows_portable.blend_u16(cell, dst, dst_stride, src, src_stride);
+        return;
+    }
+    BLEND(uint16_t, begin_u16, finish_u16)
+}
+
+static AVX2 void equalise(uint16_t *table, const int32_t *counts, size_t levels, float scale) {
+    const __m256i last = _mm256_set1_epi32(7);
+    __m256i below = _mm256_setzero_si256();
+    size_t v = 0;
+    for (; v + 8 <= levels; v += 8) {
+        // Running sums in each half, then over both, then from the start.
+        __m256i sums = _mm256_loadu_si256((const __m256i *)(counts + v));
+        sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 4));
+        sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
+        const __m256i lower_half = _mm256_permute2x128_si256(sums, sums, 0x08);
+        sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(lower_half, _MM_SHUFFLE(3, 3, 3, 3)));
+        sums = _mm256_add_epi32(sums, below);
+        below = _mm256_permutevar8x32_epi32(sums, last);
+        const __m256i levels_8 = _mm256_cvtps_epi32(
+            _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale)));
+        _mm_storeu_si128((__m128i *)(table + v),
+                         _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
+                                          _mm256_extracti128_si256(levels_8, 1)));
+    }
+    ce_equalise(table, counts, v, levels, _mm256_cvtsi256_si32(below), scale);
+}
+
+static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets,
+                            size_t all, int32_t limit, float scale) {
+    // The two cases apart, so that the compiler knows how many terms a sum has.
+    const uint32_t excess =
+        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
+                           : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
+    ce_spread(counts, levels, all, excess);
+    equalise(table, counts, levels, scale);
+    memset(counts, 0, levels * sizeof *counts);
+}
+
+const ce_clahe_rows ce_clahe_rows_avx2 = {"avx2", make_table, blend_u8, blend_u16};
+
+#else
+typedef int ce_no_clahe_avx2;  // a translation unit holds at least one declaration
+#endif
