@@ -3,7 +3,7 @@
 // their neighbours next to each other, as words.
 //
 //     src        | a . b c . d e . . |
-//     neighbours | a 0 b 0 | b 0 c 0 | d 0 e 0 |      times left, right; the products added in pairs
+//     neighbours | a 0 b 0 | b 0 c 0 | d 0 e 0 |      times left, right; added in pairs
 
 #if defined(__aarch64__)
 
@@ -72,8 +72,8 @@ static void halve_row(uint8_t *dst, const uint8_t *up, const uint8_t *down, size
     }
     for (size_t i = 0; i < n; i += STEP) {
         if (i + STEP > n) i = n - STEP;
-        const uint16x8_t sums = vpadalq_u8(vpaddlq_u8(vld1q_u8(up + 2 * i)), vld1q_u8(down + 2 * i));
-        vst1_u8(dst + i, vrshrn_n_u16(sums, 2));
+        const uint16x8_t above = vpaddlq_u8(vld1q_u8(up + 2 * i));
+        vst1_u8(dst + i, vrshrn_n_u16(vpadalq_u8(above, vld1q_u8(down + 2 * i)), 2));
     }
 }
 

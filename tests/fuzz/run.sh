@@ -24,10 +24,11 @@ for target in "$@"; do
         -o "$work/$target.run" "$here/$target.c" "$here/../vectors/every_variant.c" \
         "$csrc"/**/*.c -lm
     # A kernel that asks for too much memory must be told so, not killed.
-    if ! ASAN_OPTIONS=allocator_may_return_null=1 "$work/$target.run" "$corpus" \
+    if ! ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=512 \
+        "$work/$target.run" "$corpus" \
         -max_total_time="$seconds" -max_len=1024 -len_control=0 -malloc_limit_mb=100000000 \
         -artifact_prefix="${FUZZ_KEEP:-$PWD}/$target-" -print_final_stats=1 >"$work/log" 2>&1; then
-        tail -n 60 "$work/log"
+        grep -v '^#' "$work/log" | tail -n 60
         exit 1
     fi
     echo "$target: nothing found"
