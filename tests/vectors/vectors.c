@@ -180,6 +180,8 @@ int main(int argc, char **argv) {
             uint64_t hash = HASH_START;
             for (size_t h = 0; h < COUNT(heights); h++)
                 for (size_t w = 0; w < COUNT(widths); w++) {
+                    // Every size with noise, each of the others with one more content.
+                    if (content != NOISE && (h + w) % CONTENTS != (size_t)content) continue;
                     const uint64_t one =
                         run_case(s, content, heights[h], widths[w], layout++ % 7, every);
                     hash = hash_bytes(hash, &one, sizeof one);
