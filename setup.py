@@ -20,7 +20,7 @@ kernels = Extension(
     include_dirs=["csrc/include"],
     depends=sorted(glob("csrc/**/*.h", recursive=True)),
     extra_compile_args=FLAGS,
-    libraries=[] if sys.platform == "win32" else ["m"],
+    libraries=[] if sys.platform == "win32" else ["m", "pthread"],
 )
 
 setup(ext_modules=cythonize([kernels]))

@@ -137,7 +137,8 @@ static void make_tables(void *context, size_t thread, size_t begin, size_t end) 
     const tables_job *job = context;
     const ce_clahe *c = job->clahe;
     const size_t all = (size_t)1 << c->bits;
-    const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)(c->tile_height * c->tile_width);
+    const size_t tile_pixels = c->tile_height * c->tile_width;
+    const float scale = (float)(int32_t)(all - 1) / (float)(int32_t)tile_pixels;
     const size_t sets = c->bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
     int32_t *counts = job->counts + thread * sets * CE_SET_STRIDE(c->levels);
     for (size_t tile = begin; tile < end; tile++) {
@@ -163,8 +164,9 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
     const size_t tiles = grid_rows * grid_cols;
     threads = ce_threads(threads, tiles);
     const size_t sets = bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
-    tables_job job = {clahe, image, 0, calloc(threads * sets, CE_SET_STRIDE(clahe->levels) * sizeof *job.counts)};
-    job.limit = integer_limit(clip_limit, (double)(clahe->tile_height * clahe->tile_width), all);
+    const size_t tile_pixels = clahe->tile_height * clahe->tile_width;
+    tables_job job = {clahe, image, integer_limit(clip_limit, (double)tile_pixels, (double)all),
+                      calloc(threads * sets, CE_SET_STRIDE(clahe->levels) * sizeof(int32_t))};
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
     const int enough = job.counts != NULL && clahe->tables != NULL;
     if (enough)
@@ -184,11 +186,12 @@ static size_t clamped(ptrdiff_t tile, size_t tiles) {
 // Quads are read four and more at a time: those of a span, and of a table, start a line of cache.
 enum { LINE = 64, QUADS = LINE / sizeof(ce_quad) };
 
-// So many quads, in whole lines.
+// So many quads and the rest of a line.
 static size_t lines(size_t quads) { return (quads + QUADS - 1) / QUADS * QUADS; }
 
 static ce_quad *allocate_quads(void **memory, size_t count) {
-    *memory = count < SIZE_MAX / sizeof(ce_quad) - QUADS ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
+    const int fits = count < SIZE_MAX / sizeof(ce_quad) - QUADS;
+    *memory = fits ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
     return *memory == NULL ? NULL : (ce_quad *)(((uintptr_t)*memory + LINE - 1) / LINE * LINE);
 }
 
@@ -205,11 +208,11 @@ ce_status ce_axis_begin(ce_axis *axis, const size_t *at, size_t count, size_t ti
         const ptrdiff_t below = position < 0 ? -1 : (ptrdiff_t)position;
         const float second_weight = position - (float)below, first_weight = 1.0f - second_weight;
         const size_t first = clamped(below, tiles), second = clamped(below + 1, tiles);
-        ce_span *last = axis->span + axis->spans - 1;
-        if (i == 0 || last->first != first || last->second != second) {
+        ce_span *last = i == 0 ? NULL : axis->span + axis->spans - 1;
+        if (last == NULL || last->first != first || last->second != second) {
             while ((uintptr_t)weights % LINE != 0) weights++;
-            axis->span[axis->spans++] = (ce_span){i, i, first, second, weights};
-            last = axis->span + axis->spans - 1;
+            last = axis->span + axis->spans++;
+            *last = (ce_span){i, i, first, second, weights};
         }
         const ce_quad four = {first_weight, second_weight, first_weight, second_weight};
         memcpy(*weights++, four, sizeof four);

@@ -11,71 +11,91 @@ enum { BLOCK = 64 };
 // Adding 1.5 * 2^23 leaves no bits for a fraction: it rounds, half to even, into the low bits.
 static const float ROUNDING = 12582912.0f;
 
-// found and across hold four numbers for each of n pixels.
-static void blend(uint32_t *result, const float *found, const float *across, size_t n, float top,
-                  float bottom) {
-    float product[4 * BLOCK];
-    for (size_t i = 0; i < 4 * n; i++) product[i] = found[i] * across[i];
+// What four tiles make of each level, side by side, so that a pixel costs one look-up: four bytes
+// of an integer, the first tile lowest.
+static void pack_u8(uint32_t *packed, const ce_cell *cell) {
+    const uint16_t *const *t = cell->tables;
+    for (size_t v = 0; v < cell->levels; v++)
+        packed[v] = (uint32_t)t[0][v] | (uint32_t)t[1][v] << 8 | (uint32_t)t[2][v] << 16 |
+                    (uint32_t)t[3][v] << 24;
+}
+
+static void blend_block_u8(uint8_t *restrict dst, const uint8_t *restrict src, size_t n,
+                           const uint32_t *packed, const float *left, const float *right,
+                           float top, float bottom) {
+    uint32_t found[BLOCK], result[BLOCK];
+    for (size_t i = 0; i < n; i++) found[i] = packed[src[i]];
     for (size_t i = 0; i < n; i++) {
-        const float *p = product + 4 * i;
-        const float sum = (p[0] + p[1]) * top + (p[2] + p[3]) * bottom + ROUNDING;
+        const float up_left = (float)(int32_t)(found[i] & 255);
+        const float up_right = (float)(int32_t)(found[i] >> 8 & 255);
+        const float down_left = (float)(int32_t)(found[i] >> 16 & 255);
+        const float down_right = (float)(int32_t)(found[i] >> 24);
+        const float sum = (up_left * left[i] + up_right * right[i]) * top +
+                          (down_left * left[i] + down_right * right[i]) * bottom + ROUNDING;
         memcpy(&result[i], &sum, sizeof sum);
     }
-}
-
-static void blend_row_u8(uint8_t *restrict dst, const uint8_t *restrict src, size_t n,
-                         const ce_quad *table, const ce_quad *across, const float *down) {
-    for (size_t x = 0; x < n; x += BLOCK) {
-        const size_t block = n - x < BLOCK ? n - x : BLOCK;
-        float found[4 * BLOCK];
-        uint32_t result[BLOCK];
-        for (size_t i = 0; i < block; i++) memcpy(found + 4 * i, table[src[x + i]], sizeof *table);
-        blend(result, found, across[x], block, down[0], down[1]);
-        for (size_t i = 0; i < block; i++) dst[x + i] = (uint8_t)result[i];
-    }
-}
-
-static void blend_row_u16(uint16_t *restrict dst, const uint16_t *restrict src, size_t n,
-                          const ce_quad *table, const ce_quad *across, const float *down) {
-    for (size_t x = 0; x < n; x += BLOCK) {
-        const size_t block = n - x < BLOCK ? n - x : BLOCK;
-        float found[4 * BLOCK];
-        uint32_t result[BLOCK];
-        for (size_t i = 0; i < block; i++) memcpy(found + 4 * i, table[src[x + i]], sizeof *table);
-        blend(result, found, across[x], block, down[0], down[1]);
-        for (size_t i = 0; i < block; i++) dst[x + i] = (uint16_t)result[i];
-    }
-}
-
-// What the four tiles make of each level, side by side, so that a pixel costs one look-up.
-static void join(const ce_cell *cell) {
-    for (size_t v = 0; v < cell->levels; v++)
-        for (size_t tile = 0; tile < 4; tile++) cell->scratch[v][tile] = cell->tables[tile][v];
+    for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)result[i];
 }
 
 static void blend_u8(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride, const uint8_t *src,
                      ptrdiff_t src_stride) {
-    join(cell);
-    for (size_t y = 0; y < cell->height; y++)
-        blend_row_u8(dst + (ptrdiff_t)y * dst_stride, src + (ptrdiff_t)y * src_stride, cell->width,
-                     (const ce_quad *)cell->scratch, cell->across, cell->down[y]);
+    uint32_t *packed = (uint32_t *)cell->scratch;
+    pack_u8(packed, cell);
+    for (size_t x = 0; x < cell->width; x += BLOCK) {
+        const size_t n = cell->width - x < BLOCK ? cell->width - x : BLOCK;
+        float left[BLOCK], right[BLOCK];
+        for (size_t i = 0; i < n; i++) {
+            left[i] = cell->across[x + i][0];
+            right[i] = cell->across[x + i][1];
+        }
+        for (size_t y = 0; y < cell->height; y++)
+            blend_block_u8(dst + (ptrdiff_t)y * dst_stride + x,
+                           src + (ptrdiff_t)y * src_stride + x, n, packed, left, right,
+                           cell->down[y][0], cell->down[y][1]);
+    }
+}
+
+// The same for 16 bits, as floats.
+static void pack_u16(ce_quad *packed, const ce_cell *cell) {
+    for (size_t v = 0; v < cell->levels; v++)
+        for (size_t tile = 0; tile < 4; tile++) packed[v][tile] = cell->tables[tile][v];
+}
+
+static void blend_row_u16(uint16_t *restrict dst, const uint16_t *restrict src, size_t n,
+                          const ce_quad *packed, const ce_quad *across, float top, float bottom) {
+    for (size_t x = 0; x < n; x += BLOCK) {
+        const size_t block = n - x < BLOCK ? n - x : BLOCK;
+        const float *weights = across[x];
+        float product[4 * BLOCK];
+        uint32_t result[BLOCK];
+        for (size_t i = 0; i < block; i++)
+            memcpy(product + 4 * i, packed[src[x + i]], sizeof *packed);
+        for (size_t i = 0; i < 4 * block; i++) product[i] *= weights[i];
+        for (size_t i = 0; i < block; i++) {
+            const float *p = product + 4 * i;
+            const float sum = (p[0] + p[1]) * top + (p[2] + p[3]) * bottom + ROUNDING;
+            memcpy(&result[i], &sum, sizeof sum);
+        }
+        for (size_t i = 0; i < block; i++) dst[x + i] = (uint16_t)result[i];
+    }
 }
 
 static void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
                       const uint16_t *src, ptrdiff_t src_stride) {
-    join(cell);
+    pack_u16(cell->scratch, cell);
     for (size_t y = 0; y < cell->height; y++)
         blend_row_u16((uint16_t *)((char *)dst + (ptrdiff_t)y * dst_stride),
                       (const uint16_t *)((const char *)src + (ptrdiff_t)y * src_stride),
-                      cell->width, (const ce_quad *)cell->scratch, cell->across, cell->down[y]);
+                      cell->width, (const ce_quad *)cell->scratch, cell->across, cell->down[y][0],
+                      cell->down[y][1]);
 }
 
 static void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets, size_t all,
                        int32_t limit, float scale) {
     // The two cases apart, so that the compiler knows how many terms a sum has.
-    const uint32_t excess =
-        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
-                           : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
+    const uint32_t excess = sets == CE_SETS_U8
+                                ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
+                                : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
     ce_spread(counts, levels, all, excess);
     ce_equalise(table, counts, 0, levels, 0, scale);
     memset(counts, 0, levels * sizeof *counts);

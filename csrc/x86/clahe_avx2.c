@@ -103,8 +103,8 @@ static inline AVX2 void finish_u8(half_done sums, uint8_t *const dst[2], size_t 
                                             finish_row(sums.of[2], sums.of[3], down[1]));
     const __m128i even = _mm256_castsi256_si128(both), odd = _mm256_extracti128_si256(both, 1);
     const __m128i pixels = _mm_or_si128(even, _mm_slli_epi16(odd, 8));
-    _mm_storel_pd((double *)(dst[0] + x), _mm_castsi128_pd(pixels));
-    _mm_storeh_pd((double *)(dst[1] + x), _mm_castsi128_pd(pixels));
+    _mm_storel_epi64((__m128i *)(dst[0] + x), pixels);
+    _mm_storel_epi64((__m128i *)(dst[1] + x), _mm_unpackhi_epi64(pixels, pixels));
 }
 
 static inline AVX2 void finish_u16(half_done sums, uint16_t *const dst[2], size_t x,
