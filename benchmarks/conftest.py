@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from time import perf_counter
 
 import pytest
+
+from turns import in_turns
 
 ROUNDS = 15
 COMPARISONS = pytest.StashKey[list]()
@@ -27,14 +27,8 @@ def versus(benchmark, request) -> Callable[..., None]:
 
     def measure(ours: Callable[[], object], theirs: Callable[[], object], rival: str) -> None:
         benchmark.pedantic(ours, rounds=ROUNDS, warmup_rounds=2)
-        theirs()
-        times = {ours: [], theirs: []}
-        for _ in range(ROUNDS):
-            for call, seconds in times.items():
-                start = perf_counter()
-                call()
-                seconds.append(perf_counter() - start)
-        mine, other = (1e3 * statistics.median(seconds) for seconds in times.values())
+        seconds = in_turns({"ours": ours, "theirs": theirs}, ROUNDS)
+        mine, other = 1e3 * seconds["ours"], 1e3 * seconds["theirs"]
         benchmark.extra_info.update(
             {"ours_ms": mine, f"{rival}_ms": other, f"{rival}_to_ours": other / mine}
         )
@@ -50,5 +44,5 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("side by side, median of ms, in turns")
     for name, mine, rival, other in rows:
         terminalreporter.write_line(
-            f"{name:<44} ours {mine:9.3f}   {rival} {other:9.3f}   {rival}/ours {other / mine:5.2f}"
+            f"{name:<56} ours {mine:9.3f}   {rival} {other:9.3f}   {rival}/ours {other / mine:5.2f}"
         )

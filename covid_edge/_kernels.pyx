@@ -31,11 +31,15 @@ cdef extern from "ce_kernels.h" nogil:
     ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
                            size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
                            size_t dst_height, size_t dst_width)
+    ce_status ce_area_reduce_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
+                                size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
+                                size_t dst_height, size_t dst_width)
     const char *ce_variant_name(size_t index)
     ce_status ce_select_variant(const char *name)
     const char *ce_clahe_variant()
     const char *ce_morph_variant()
     const char *ce_resize_variant()
+    const char *ce_area_variant()
 
 
 cdef int check(ce_status status) except -1:
@@ -106,6 +110,15 @@ def resize(const uint8_t[:, :] src, uint8_t[:, :] dst):
     check(status)
 
 
+def area_reduce(const uint8_t[:, :] src, uint8_t[:, :] dst):
+    cdef ce_status status
+    check_rows(src, dst, False)
+    with nogil:
+        status = ce_area_reduce_u8(&src[0, 0], src.strides[0], src.shape[0], src.shape[1],
+                                   &dst[0, 0], dst.strides[0], dst.shape[0], dst.shape[1])
+    check(status)
+
+
 def available_variants():
     names = []
     while ce_variant_name(len(names)) != NULL:
@@ -119,6 +132,7 @@ def select_variant(str name):
 
 def active_variants():
     return {
+        "area_reduce": ce_area_variant().decode(),
         "clahe": ce_clahe_variant().decode(),
         "morph_open": ce_morph_variant().decode(),
         "resize": ce_resize_variant().decode(),

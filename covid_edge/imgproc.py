@@ -28,9 +28,10 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clahe", "kernel_variants", "morph_open", "resize", "simd_variants"]
+__all__ = ["area_reduce", "clahe", "kernel_variants", "morph_open", "resize", "simd_variants"]
 
 LARGEST_SIDE = 2**31 - 1  # the kernels count in 32-bit integers, as OpenCV does
+LARGEST_AREA_SIDE = 2**15 - 1  # of an image to reduce: weights have 15 bits
 
 
 def clahe(
@@ -176,6 +177,50 @@ def resize(
     size = _checked_pair("size", size, "sides (height, width)")
     out = _checked_out(out, size, image)
     _kernels.resize(_adjacent(image), out)
+    return out
+
+
+def area_reduce(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Reduce by exact area averaging.
+
+    A pixel of the result is the mean of the part of the image that it covers; pixels at its border
+    count by the fraction inside. The mean is exact, and rounded to the nearest level, halves up.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W)
+        Grey image, any strides; H and W at most 32767.
+    size : tuple of int
+        Height and width of the result, at most H and W.
+    out : ndarray of uint8, shape `size`, optional
+        Where to put the result. Rows must be contiguous; must not share memory with `image`.
+
+    Returns
+    -------
+    ndarray of uint8, shape `size`
+        `out` if it was given. Equals ``cv2.resize(image, (width, height), interpolation=
+        cv2.INTER_AREA)`` for exactly half the size. For other whole ratios OpenCV rounds exact
+        halves to even, and for the rest it computes in float32; it is then at most 1 away.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not of the kind or in the range given above.
+    MemoryError
+        The result or the scratch rows do not fit.
+    """
+    _check_image(image, np.uint8)
+    if max(image.shape) > LARGEST_AREA_SIDE:
+        raise ValueError(f"image sides must be at most {LARGEST_AREA_SIDE}, not {image.shape}")
+    size = _checked_pair("size", size, "sides (height, width)")
+    if size[0] > image.shape[0] or size[1] > image.shape[1]:
+        raise ValueError(f"size must be at most the image's {image.shape}, not {size}")
+    out = _checked_out(out, size, image)
+    _kernels.area_reduce(_adjacent(image), out)
     return out
 
 

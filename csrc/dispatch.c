@@ -14,17 +14,21 @@ typedef struct {
     const ce_clahe_rows *clahe;
     const ce_morph_rows *morph;
     const ce_resize_rows *resize;
+    const ce_area_rows *area;
 } ce_variant;
 
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
-    {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2},
+    {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2,
+     &ce_area_rows_avx2},
 #endif
 #if defined(__aarch64__)
-    {"neon", CE_CPU_NEON, &ce_clahe_rows_neon, &ce_morph_rows_neon, &ce_resize_rows_neon},
+    {"neon", CE_CPU_NEON, &ce_clahe_rows_neon, &ce_morph_rows_neon, &ce_resize_rows_neon,
+     &ce_area_rows_neon},
 #endif
-    {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable},
+    {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable,
+     &ce_area_rows_portable},
 };
 
 enum { VARIANT_COUNT = sizeof variants / sizeof variants[0] };
@@ -33,6 +37,7 @@ enum { VARIANT_COUNT = sizeof variants / sizeof variants[0] };
 static const ce_clahe_rows *active_clahe = &ce_clahe_rows_portable;
 static const ce_morph_rows *active_morph = &ce_morph_rows_portable;
 static const ce_resize_rows *active_resize = &ce_resize_rows_portable;
+static const ce_area_rows *active_area = &ce_area_rows_portable;
 
 static int runs_here(const ce_variant *variant) {
     return (variant->needs & ~ce_cpu_features()) == 0;
@@ -57,6 +62,7 @@ ce_status ce_select_variant(const char *name) {
         if (variants[v].clahe != NULL) active_clahe = variants[v].clahe;
         if (variants[v].morph != NULL) active_morph = variants[v].morph;
         if (variants[v].resize != NULL) active_resize = variants[v].resize;
+        if (variants[v].area != NULL) active_area = variants[v].area;
     }
     return CE_OK;
 }
@@ -64,21 +70,24 @@ ce_status ce_select_variant(const char *name) {
 const ce_clahe_rows *ce_active_clahe(void) { return active_clahe; }
 const ce_morph_rows *ce_active_morph(void) { return active_morph; }
 const ce_resize_rows *ce_active_resize(void) { return active_resize; }
+const ce_area_rows *ce_active_area(void) { return active_area; }
 
 const char *ce_clahe_variant(void) { return active_clahe->name; }
 const char *ce_morph_variant(void) { return active_morph->name; }
 const char *ce_resize_variant(void) { return active_resize->name; }
+const char *ce_area_variant(void) { return active_area->name; }
 
 const char *ce_status_message(ce_status status) {
     switch (status) {
     case CE_OK: return "no error";
     case CE_EMPTY: return "a side of the image, the tile grid or the kernel is 0";
-    case CE_TOO_LARGE: return "a side or a tile holds more than 2147483647 pixels";
+    case CE_TOO_LARGE: return "a side or a tile holds more pixels than the arithmetic can count";
     case CE_BAD_CLIP_LIMIT: return "the clip limit must be finite and not negative";
     case CE_NO_MEMORY: return "not enough memory";
     case CE_UNKNOWN_VARIANT: return "no such variant of the kernels on this machine";
     case CE_BAD_BITS: return "16-bit pixels have from 10 to 16 bits";
     case CE_BAD_LEVEL: return "a pixel does not fit the number of bits";
+    case CE_NOT_SMALLER: return "the reduced image has a side longer than the image";
     }
     return "unknown status";
 }

@@ -22,7 +22,7 @@
 // The image is read once and written once. A row of the result needs k rows that are eroded in
 // both directions and dilated across; these wait in a ring, where their tails replace them:
 //
-//     src -> eroded down -> eroded across -> dilated across -> ring of k rows -> dilated down -> dst
+//     src -> eroded down -> across -> dilated across -> ring of k rows -> dilated down -> dst
 
 #include <stdlib.h>
 #include <string.h>

@@ -105,21 +105,52 @@ typedef struct {
     void (*halve_row)(uint8_t *dst, const uint8_t *up, const uint8_t *down, size_t n);
 } ce_resize_rows;
 
+// dst[i] = rounded mean of a square of pixels whose upper left is src[side * i], halves up. Rows
+// are stride bytes apart.
+typedef void (*ce_block_row)(uint8_t *dst, const uint8_t *src, ptrdiff_t stride, size_t n);
+
+// Output pixel i ends rests[i] units within input pixel ends[i], which is `units` long; the next
+// one begins there. An output pixel has `area` square units.
+typedef struct {
+    uint32_t units, area;
+    const uint16_t *ends, *rests;
+} ce_area_columns;
+
+typedef struct {
+    const char *name;
+    ce_block_row halve_row;    // squares of 2
+    ce_block_row quarter_row;  // squares of 4
+
+    // sums[i] = rows[0][i] * weights[0] + … + rows[count - 1][i] * weights[count - 1]. The weights
+    // add up to at most CE_AREA_LARGEST_SIDE, which is below 2^15.
+    void (*weigh_rows)(uint32_t *sums, const uint8_t *const *rows, const uint16_t *weights,
+                       size_t count, size_t n);
+
+    // dst[i] = rounded mean, halves up: what lies in sums[0..n_in) between the ends of output
+    // pixels i - 1 and i, divided by the area. sums[n_in] is 0; below is scratch, n_in + 1 long.
+    void (*across_row)(uint8_t *dst, size_t n, const uint32_t *sums, uint64_t *below, size_t n_in,
+                       const ce_area_columns *columns);
+} ce_area_rows;
+
 // The rows in use (dispatch.c).
 const ce_clahe_rows *ce_active_clahe(void);
 const ce_morph_rows *ce_active_morph(void);
 const ce_resize_rows *ce_active_resize(void);
+const ce_area_rows *ce_active_area(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_clahe_rows ce_clahe_rows_avx2;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
+extern const ce_area_rows ce_area_rows_portable;
 
 extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
+extern const ce_area_rows ce_area_rows_avx2;
 
 extern const ce_clahe_rows ce_clahe_rows_neon;
 extern const ce_morph_rows ce_morph_rows_neon;
 extern const ce_resize_rows ce_resize_rows_neon;
+extern const ce_area_rows ce_area_rows_neon;
 
 #endif

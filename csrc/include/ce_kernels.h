@@ -18,12 +18,13 @@ extern "C" {
 typedef enum {
     CE_OK = 0,
     CE_EMPTY = 1,           // a side of an image, a tile grid or a kernel is 0
-    CE_TOO_LARGE = 2,       // a side or a tile exceeds 2^31 - 1, the range of the arithmetic
+    CE_TOO_LARGE = 2,       // a side or a tile exceeds the arithmetic, in general 2^31 - 1
     CE_BAD_CLIP_LIMIT = 3,  // not finite, or negative
     CE_NO_MEMORY = 4,
     CE_UNKNOWN_VARIANT = 5,  // this build and this processor have no variant of that name
     CE_BAD_BITS = 6,         // not from 10 to 16
-    CE_BAD_LEVEL = 7         // a pixel is 2^bits or more
+    CE_BAD_LEVEL = 7,        // a pixel is 2^bits or more
+    CE_NOT_SMALLER = 8       // a reduction to more pixels
 } ce_status;
 
 // One sentence for a status, without a final stop. Never NULL.
@@ -54,6 +55,14 @@ ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_heig
                        size_t src_width, uint8_t *dst, ptrdiff_t dst_stride, size_t dst_height,
                        size_t dst_width);
 
+// Reduction by exact area averaging, halves up (area.c). No side of the result may be longer than
+// that of the image, and no side of the image longer than CE_AREA_LARGEST_SIDE: weights then fit
+// 15 bits, and the sums of a column 32.
+enum { CE_AREA_LARGEST_SIDE = 32767 };
+ce_status ce_area_reduce_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
+                            size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
+                            size_t dst_height, size_t dst_width);
+
 // Variants of the row kernels, by instruction set. All of them give the same bytes.
 //
 // ce_variant_name(i): the i-th that runs on this processor, best first; NULL past the last.
@@ -66,6 +75,7 @@ ce_status ce_select_variant(const char *name);
 const char *ce_clahe_variant(void);
 const char *ce_morph_variant(void);
 const char *ce_resize_variant(void);
+const char *ce_area_variant(void);
 
 #ifdef __cplusplus
 }

@@ -33,6 +33,11 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
                                       *r = p + smaller(2 * reach, last), *s = p + last;           \
         if (length <= 2 * reach)                                                                  \
             for (size_t i = 0; i < n; i++) to[i] = EXTREMUM(p[i], q[i]);                          \
+        else if (length <= 3 * reach)                                                             \
+            for (size_t i = 0; i < n; i++) {                                                      \
+                const pixel##_pixel left = EXTREMUM(p[i], q[i]);                                  \
+                to[i] = EXTREMUM(left, s[i]);                                                     \
+            }                                                                                     \
         else                                                                                      \
             for (size_t i = 0; i < n; i++) {                                                      \
                 const pixel##_pixel left = EXTREMUM(p[i], q[i]), right = EXTREMUM(r[i], s[i]);    \

@@ -2,14 +2,23 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from covid_edge.imgproc import resize
-from reference.images import images, pairs, thorough
+from reference.images import (
+    assert_it_writes_out_and_nothing_else,
+    images,
+    pairs,
+    quick,
+    thorough,
+    views,
+)
 from reference.resize import resize as reference_resize
 
 # OpenCV's Arm builds take another road for grey images, up to 2 levels away.
@@ -19,12 +28,13 @@ like_opencv = pytest.mark.skipif(
 
 
 def opencv_resize(image, size):
+    image = np.ascontiguousarray(image)
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).reshape(size)
 
 
 @like_opencv
 @thorough
-@given(images(largest=64), pairs(largest=96))
+@given(views(largest=150), pairs(largest=130))
 def test_it_is_opencv_to_the_bit(image, size):
     np.testing.assert_array_equal(resize(image, size), opencv_resize(image, size))
 
@@ -47,6 +57,21 @@ def test_it_is_opencv_on_whole_scans(shape, size):
 @given(images(largest=30))
 def test_the_same_size_changes_nothing(image):
     np.testing.assert_array_equal(resize(image, image.shape), image)
+
+
+@thorough
+@given(pairs(largest=70), st.integers(0, 2**32 - 1))
+def test_half_the_size_is_opencv_to_the_bit(size, seed):
+    shape = (2 * size[0], 2 * size[1])
+    image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    np.testing.assert_array_equal(resize(image, size), opencv_resize(image, size))
+
+
+@quick
+@given(pairs(largest=80), pairs(largest=80))
+def test_it_writes_out_and_nothing_else(shape, size):
+    image = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    assert_it_writes_out_and_nothing_else(partial(resize, image, size), size, np.uint8)
 
 
 def test_half_the_size_is_the_mean_of_four_with_halves_up():

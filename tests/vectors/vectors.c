@@ -106,14 +106,20 @@ static ce_status resize(const picture *src, const picture *dst, const void *para
                         dst->stride, dst->height, dst->row_bytes);
 }
 
+static ce_status area(const picture *src, const picture *dst, const void *parameters) {
+    (void)parameters;
+    return ce_area_reduce_u8(src->pixels, src->stride, src->height, src->row_bytes, dst->pixels,
+                             dst->stride, dst->height, dst->row_bytes);
+}
+
 #define CLAHE(bits_, rows_, cols_, limit_, threads_)                              \
     {.name = "clahe", .run = bits_ > 8 ? clahe_u16 : clahe_u8, .bits = bits_,     \
      .rows = rows_, .cols = cols_, .limit = limit_, .threads = threads_}
 #define OPEN(bits_, rows_, cols_)                                                 \
     {.name = "open", .run = bits_ > 8 ? open_u16 : open_u8, .bits = bits_,        \
      .rows = rows_, .cols = cols_}
-#define RESIZE(rows_, cols_) \
-    {.name = "resize", .run = resize, .bits = 8, .rows = rows_, .cols = cols_}
+#define SIZED(operation, rows_, cols_) \
+    {.name = #operation, .run = operation, .bits = 8, .rows = rows_, .cols = cols_}
 #define REDUCE(operation, scale_) {.name = #operation, .run = operation, .bits = 8, .scale = scale_}
 
 static const setting settings[] = {
@@ -129,8 +135,11 @@ static const setting settings[] = {
     OPEN(16, 3, 3),           OPEN(16, 4, 6),           OPEN(16, 15, 15),
     OPEN(16, 7, 64),          OPEN(16, 101, 300),
     REDUCE(resize, 1),        REDUCE(resize, 2),        REDUCE(resize, 3),
-    RESIZE(1, 1),             RESIZE(1, 224),           RESIZE(224, 1),
-    RESIZE(45, 67),           RESIZE(224, 224),         RESIZE(300, 517),
+    SIZED(resize, 1, 1),             SIZED(resize, 1, 224),           SIZED(resize, 224, 1),
+    SIZED(resize, 45, 67),           SIZED(resize, 224, 224),         SIZED(resize, 300, 517),
+    REDUCE(area, 1),          REDUCE(area, 2),          REDUCE(area, 3),
+    REDUCE(area, 4),          SIZED(area, 1, 1),        SIZED(area, 2, 3),
+    SIZED(area, 7, 19),       SIZED(area, 1, 45),
 };
 
 static void label(char *text, size_t size, const setting *s, enum content content) {
@@ -148,7 +157,7 @@ static uint64_t run_case(const setting *s, enum content content, size_t height, 
                          unsigned layout, int every) {
     const size_t bytes = s->bits > 8 ? 2 : 1, scale = s->scale > 0 ? s->scale : 1;
     const size_t src_height = scale * height, src_width = scale * width;
-    const int sized = s->run == resize && s->scale == 0;
+    const int sized = (s->run == resize || s->run == area) && s->scale == 0;
     const size_t dst_height = sized ? s->rows : height, dst_width = sized ? s->cols : width;
     char what[160];
     label(what, sizeof what, s, content);
