@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from covid_edge.bundle import Bundle
+from covid_edge.bundle import SCHEMA, Bundle
 from covid_edge.errors import CovidEdgeError, UsageError
 from covid_edge.predictor import Predictor
 from covid_edge.preprocess import preprocess
@@ -129,7 +130,7 @@ def write_bundle(
         writer.writerows(reference)
 
     manifest = {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": name,
         "version": version,
         "system": "mmtl",
@@ -324,6 +325,7 @@ def _entry(path: Path) -> dict:
     return {
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
+        "xxh3": xxhash.xxh3_128_hexdigest(content),
         "bytes": len(content),
     }
 

@@ -32,8 +32,8 @@ MODALITIES = ("xray", "ct")
 
 # Paper section 3.2: grey, CLAHE, (CT only: opening), resize; numbers from its published code.
 SPECS = {
-    "xray": PreprocessSpec(clip_limit=4.0, tile_grid=(8, 8), open_ksize=None, size=(224, 224)),
-    "ct": PreprocessSpec(clip_limit=4.0, tile_grid=(8, 8), open_ksize=(2, 2), size=(224, 224)),
+    "xray": PreprocessSpec(640, clip_limit=4.0, tile_grid=(8, 8), open_ksize=None, size=(224, 224)),
+    "ct": PreprocessSpec(448, clip_limit=4.0, tile_grid=(8, 8), open_ksize=(2, 2), size=(224, 224)),
 }
 
 

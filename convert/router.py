@@ -18,7 +18,7 @@ from covid_edge_convert.runs import RunFolder
 
 LABELS = ("ct", "other", "xray")
 SIZE = 96
-SPEC = PreprocessSpec(clip_limit=None, open_ksize=None, size=(SIZE, SIZE))
+SPEC = PreprocessSpec(max_side=640, clip_limit=None, open_ksize=None, size=(SIZE, SIZE))
 
 # Pictures that are no scans and that no data set holds: this share of the training pictures is
 # drawn (`_drawn`) and labelled "other". Without any scans of "other" (the paper's folder form has

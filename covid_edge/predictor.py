@@ -83,9 +83,9 @@ class Prediction:
 class Predictor:
     """Predicts COVID-19 on chest X-rays and chest CT slices.
 
-    Nothing is loaded before a scan needs it, and no network answers before its file has passed
-    its SHA-256. Any thread may call :meth:`predict`; calls run one after the other. For scans in
-    parallel make one Predictor a thread, or give one more `threads`.
+    Nothing is loaded before a scan needs it, and no network answers before every byte of its
+    file has been checked. Any thread may call :meth:`predict`; calls run one after the other. For
+    scans in parallel make one Predictor a thread, or give one more `threads`.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ class Predictor:
         name = model.path.name
         if name not in self._networks:
             # Checked before it is loaded, never meanwhile: a damaged file can crash LiteRT.
-            model.verify()
+            model.check()
             network = Interpreter(model.path, self._threads)
             if network.input_shape != spec.size or network.output_size != outputs:
                 raise BundleError(

@@ -26,6 +26,10 @@ class PreprocessSpec:
 
     Parameters
     ----------
+    max_side : int or None
+        A scan whose longer side exceeds this many pixels is first reduced to it by area averaging,
+        so that a scan gets the same answer at any resolution above; None leaves every scan as
+        large as it is.
     clip_limit : float or None
         Clip limit of CLAHE, 0 or more; None leaves CLAHE out.
     tile_grid : tuple of int
@@ -41,12 +45,16 @@ class PreprocessSpec:
         A value is not of these kinds.
     """
 
+    max_side: int | None = None
     clip_limit: float | None = 4.0
     tile_grid: tuple[int, int] = (8, 8)
     open_ksize: tuple[int, int] | None = None
     size: tuple[int, int] = (224, 224)
 
     def __post_init__(self) -> None:
+        side = self.max_side
+        if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 1):
+            raise ValueError(f"max_side must be a whole number of at least 1, not {side!r}")
         limit = self.clip_limit
         if limit is not None:
             if isinstance(limit, bool) or not isinstance(limit, (int, float)):
@@ -58,6 +66,18 @@ class PreprocessSpec:
             pair = getattr(self, name)
             if pair is not None or name != "open_ksize":
                 object.__setattr__(self, name, _pair(name, pair))
+
+    def canonical_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the rows and columns to which a scan of `shape` is reduced before anything else.
+
+        The shorter side keeps its proportion, rounded to the nearest whole number (halves up) and
+        at least 1.
+        """
+        longer = max(shape)
+        if self.max_side is None or longer <= self.max_side:
+            return shape
+        height, width = (max(1, (2 * n * self.max_side + longer) // (2 * longer)) for n in shape)
+        return height, width
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PreprocessSpec:

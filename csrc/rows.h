@@ -19,11 +19,6 @@ enum {
     CE_LAST_BITS = 2
 };
 
-// Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
-typedef struct {
-    int16_t left, right;
-} ce_weights;
-
 // Four numbers for a pixel between four tiles: up left, up right, down left, down right.
 typedef float ce_quad[4];
 
@@ -49,6 +44,10 @@ typedef struct {
                                     // (1 / tile_height) if that is a power of two
     ce_quad *scratch;               // levels of them, at the start of a line of cache
 } ce_cell;
+// Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
+typedef struct {
+    int16_t left, right;
+} ce_weights;
 
 typedef struct {
     const char *name;

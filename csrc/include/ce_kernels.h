@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image kernels of covid-edge: the whole public interface.
 //
-// Images are 8-bit or 16-bit grey, row after row; strides are in bytes from one row to the next and
-// may be negative, pixels within a row are adjacent. Input and output must not overlap, and the
-// input must not change during a call. Every function is reentrant and keeps nothing between calls.
+// Images are grey, of 8 or 16 bits a pixel (_u8, _u16), row after row; strides are in bytes from
+// one row to the next and may be negative, pixels within a row are adjacent. Input and output must
+// not overlap, and the input must not change during a call. Every function is reentrant and keeps
+// nothing between calls.
 
 #ifndef CE_KERNELS_H
 #define CE_KERNELS_H

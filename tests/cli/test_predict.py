@@ -243,7 +243,7 @@ def lose_model(folder):
 
 def renew_schema(folder):
     path = folder / "bundle.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
 
 
 def break_json(folder):
@@ -258,11 +258,17 @@ def swap_model_for_text(folder):
     """A file that has the right hash and is no model."""
     import hashlib
 
+    import xxhash
+
     path = folder / "bundle.json"
     root = json.loads(path.read_text())
     data = b"not a model at all"
     (folder / "xray.int8.tflite").write_bytes(data)
-    root["modalities"]["xray"].update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    root["modalities"]["xray"].update(
+        sha256=hashlib.sha256(data).hexdigest(),
+        xxh3=xxhash.xxh3_128_hexdigest(data),
+        bytes=len(data),
+    )
     path.write_text(json.dumps(root))
 
 
@@ -271,7 +277,7 @@ def swap_model_for_text(folder):
     [
         (change_byte, "xray.int8.tflite is not the file that bundle.json describes"),
         (lose_model, "xray.int8.tflite is missing"),
-        (renew_schema, "schema 2"),
+        (renew_schema, "schema 3"),
         (break_json, "is not JSON"),
         (lose_everything, "no bundle there"),
         (swap_model_for_text, "cannot be loaded by"),

@@ -9,6 +9,7 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from covid_edge.bundle import SCHEMA, Bundle
 from covid_edge.errors import BundleError
@@ -44,7 +45,7 @@ def test_what_is_written_is_read(toy):
     assert bundle.router.accept == 0.8
     ct = bundle.modalities["ct"]
     assert ct.labels == ("non-covid", "covid")
-    assert ct.preprocess == PreprocessSpec(4.0, (8, 8), (2, 2), (32, 32))
+    assert ct.preprocess == PreprocessSpec(None, 4.0, (8, 8), (2, 2), (32, 32))
     assert (ct.calibration.scale, ct.calibration.bias, ct.threshold.value) == (0.5, 0.25, 0.5)
     assert ct.model.path == toy / "ct.int8.tflite"
     assert bundle.extra["training"] == {"sources": []}
@@ -65,14 +66,16 @@ def test_the_reference_is_a_file_of_the_bundle(toy_copy):
     entry = {
         "file": "reference.csv",
         "sha256": hashlib.sha256(data).hexdigest(),
+        "xxh3": xxhash.xxh3_128_hexdigest(data),
         "bytes": len(data),
     }
     edit(toy_copy, "reference", entry)
     Bundle.load(toy_copy).files["reference"].verify()
 
 
-def test_sound_files_verify(toy):
+def test_sound_files_pass_both_checks(toy):
     for file in Bundle.load(toy).files.values():
+        file.check()
         file.verify()
 
 
@@ -106,14 +109,15 @@ def test_a_truncated_model_file(toy_copy):
     refuses(toy_copy, "ct.int8.tflite has", "bytes where bundle.json says")
 
 
-def test_a_changed_byte_fails_verification(toy_copy):
+@pytest.mark.parametrize(("check", "name"), [("check", "XXH3"), ("verify", "SHA-256")])
+def test_a_changed_byte_fails_both_checks(toy_copy, check, name):
     path = toy_copy / "ct.int8.tflite"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     model = Bundle.load(toy_copy).modalities["ct"].model
-    with pytest.raises(BundleError, match=r"ct\.int8\.tflite is not the file .* SHA-256 differs"):
-        model.verify()
+    with pytest.raises(BundleError, match=rf"ct\.int8\.tflite is not the file .* {name} differs"):
+        getattr(model, check)()
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1])
@@ -138,6 +142,7 @@ def test_bundle_json_that_is_no_object(toy_copy, value):
         "router.accept",
         "modalities",
         "modalities.ct.sha256",
+        "modalities.ct.xxh3",
         "modalities.ct.bytes",
         "modalities.ct.preprocess.size",
         "modalities.ct.labels",
@@ -155,11 +160,12 @@ def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(toy_copy, place, 
 @pytest.mark.parametrize(
     ("place", "value", "word"),
     [
-        ("schema", 0, "schema must be 1"),
+        ("schema", SCHEMA - 1, f"schema must be {SCHEMA}"),
         ("modalities", {}, "one modality or more"),
         ("modalities.ct.file", "../ct.int8.tflite", "own folder"),
         ("modalities.ct.file", "/etc/passwd", "own folder"),
         ("modalities.ct.sha256", "abc", "64 hexadecimal digits"),
+        ("modalities.ct.xxh3", "g" * 32, "32 hexadecimal digits"),
         ("modalities.ct.labels", ["covid", "covid"], "different labels"),
         ("modalities.ct.labels", ["a", "b", "c"], "two labels"),
         ("modalities.ct.calibration.scale", -1, "more than 0"),
@@ -180,6 +186,7 @@ def test_the_shipped_bundle_is_sound(shipped):
     assert bundle.path == shipped
     assert set(bundle.modalities) == {"xray", "ct"}
     for file in bundle.files.values():
+        file.check()
         file.verify()
 
 

@@ -18,6 +18,7 @@ SCAN = np.random.default_rng(0).integers(0, 256, (61, 47), dtype=np.uint8)
 pairs = st.tuples(st.integers(1, 12), st.integers(1, 12))
 specs = st.builds(
     PreprocessSpec,
+    max_side=st.none() | st.integers(1, 80),
     clip_limit=st.none() | st.floats(0, 40),
     tile_grid=pairs,
     open_ksize=st.none() | st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -80,6 +81,9 @@ def test_read_only_pixels_are_taken():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("max_side", 0),
+        ("max_side", 640.0),
+        ("max_side", True),
         ("clip_limit", -1.0),
         ("clip_limit", float("nan")),
         ("clip_limit", float("inf")),

@@ -26,6 +26,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+import xxhash
+
+from covid_edge.bundle import SCHEMA
 
 HERE = Path(__file__).parent
 
@@ -58,7 +61,12 @@ def write(name: str, data: bytes) -> dict:
     path = HERE / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
-    return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return {
+        "file": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "xxh3": xxhash.xxh3_128_hexdigest(data),
+        "bytes": len(data),
+    }
 
 
 def modality(name: str, offset: float, clip_limit: float | None, open_ksize: list | None) -> dict:
@@ -66,6 +74,7 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
     return {
         **write(f"{name}.int8.tflite", convert(model, tf.uint8, tf.int8)),
         "preprocess": {
+            "max_side": None,
             "clip_limit": clip_limit,
             "tile_grid": [8, 8],
             "open_ksize": open_ksize,
@@ -80,7 +89,7 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
 def main() -> None:
     router = network(16, [0, 1 / 4, -1 / 4], [0, -170 / 4, 85 / 4])
     bundle = {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": "toy",
         "version": "0.0.1",
         "system": "mmtl",
@@ -90,6 +99,7 @@ def main() -> None:
         "router": {
             **write("router.int8.tflite", convert(router, tf.uint8, tf.int8)),
             "preprocess": {
+                "max_side": None,
                 "clip_limit": None,
                 "tile_grid": [8, 8],
                 "open_ksize": None,
