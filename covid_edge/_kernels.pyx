@@ -34,6 +34,17 @@ cdef extern from "ce_kernels.h" nogil:
     ce_status ce_area_reduce_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
                                 size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
                                 size_t dst_height, size_t dst_width)
+    ctypedef struct ce_preprocessing:
+        double clip_limit
+        size_t grid_rows
+        size_t grid_cols
+        size_t kernel_rows
+        size_t kernel_cols
+        size_t height
+        size_t width
+    ce_status ce_preprocess_u8(const uint8_t *src, ptrdiff_t src_stride, size_t height,
+                               size_t width, uint8_t *dst, ptrdiff_t dst_stride,
+                               const ce_preprocessing *steps)
     const char *ce_variant_name(size_t index)
     ce_status ce_select_variant(const char *name)
     const char *ce_clahe_variant()
@@ -116,6 +127,21 @@ def area_reduce(const uint8_t[:, :] src, uint8_t[:, :] dst):
     with nogil:
         status = ce_area_reduce_u8(&src[0, 0], src.strides[0], src.shape[0], src.shape[1],
                                    &dst[0, 0], dst.strides[0], dst.shape[0], dst.shape[1])
+    check(status)
+
+
+def preprocess(const uint8_t[:, :] src, uint8_t[:, :] dst, double clip_limit, size_t grid_rows,
+               size_t grid_cols, size_t kernel_rows, size_t kernel_cols):
+    cdef ce_preprocessing steps
+    cdef ce_status status
+    check_rows(src, dst, False)
+    steps.clip_limit = clip_limit
+    steps.grid_rows, steps.grid_cols = grid_rows, grid_cols
+    steps.kernel_rows, steps.kernel_cols = kernel_rows, kernel_cols
+    steps.height, steps.width = dst.shape[0], dst.shape[1]
+    with nogil:
+        status = ce_preprocess_u8(&src[0, 0], src.strides[0], src.shape[0], src.shape[1],
+                                  &dst[0, 0], dst.strides[0], &steps)
     check(status)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a grey scan to the pixels that a network is given: CLAHE, opening, resize.
+"""From a grey scan to the pixels that a network is given: reduction, CLAHE, opening, resize.
 
 The workstation trains through this module and the device predicts through it, with the
 :class:`PreprocessSpec` that travels in the bundle, so neither can drift from the other.
@@ -113,7 +113,7 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 def preprocess(
     pixels: np.ndarray, spec: PreprocessSpec, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Apply CLAHE, then the opening, then the bilinear resize, as `spec` asks.
+    """Reduce a large scan, then apply CLAHE, the opening and the bilinear resize, as `spec` asks.
 
     Parameters
     ----------
@@ -134,8 +134,9 @@ def preprocess(
     TypeError, ValueError
         As the functions of :mod:`covid_edge.imgproc`.
     """
-    if spec.clip_limit is not None:
-        pixels = imgproc.clahe(pixels, spec.clip_limit, spec.tile_grid)
-    if spec.open_ksize is not None:
-        pixels = imgproc.morph_open(pixels, spec.open_ksize)
-    return imgproc.resize(pixels, spec.size, out=out)
+    canonical = spec.canonical_shape(pixels.shape)
+    if canonical != pixels.shape:
+        pixels = imgproc.area_reduce(pixels, canonical)
+    return imgproc.clahe_open_resize(
+        pixels, spec.size, spec.clip_limit, spec.tile_grid, spec.open_ksize, out
+    )

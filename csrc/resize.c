@@ -18,8 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ce_kernels.h"
-#include "rows.h"
+#include "resize.h"
 
 // Between which two pixels an output pixel lies, and their weights.
 typedef struct {
@@ -42,8 +41,8 @@ static ce_weights weights(float fraction) {
     return (ce_weights){weight(1.0f - fraction), weight(fraction)};
 }
 
-static ptrdiff_t clamped(ptrdiff_t i, size_t n) {
-    return i < 0 ? 0 : i < (ptrdiff_t)n ? i : (ptrdiff_t)n - 1;
+static size_t clamped(ptrdiff_t i, size_t n) {
+    return i < 0 ? 0 : (size_t)i < n ? (size_t)i : n - 1;
 }
 
 static void plan_across(uint32_t *at, ce_weights *w, size_t out, size_t in) {
@@ -61,78 +60,103 @@ static void plan_across(uint32_t *at, ce_weights *w, size_t out, size_t in) {
     }
 }
 
-static void halve(const ce_resize_rows *kernels, const uint8_t *src, ptrdiff_t src_stride,
-                  uint8_t *dst, ptrdiff_t dst_stride, size_t height, size_t width) {
-    for (size_t y = 0; y < height; y++) {
-        const uint8_t *up = src + 2 * (ptrdiff_t)y * src_stride;
-        kernels->halve_row(dst + (ptrdiff_t)y * dst_stride, up, up + src_stride, width);
+static void plan_down(ce_pair *rows, ce_weights *w, size_t out, size_t in) {
+    const double scale = 1.0 / ((double)out / (double)in);
+    for (size_t i = 0; i < out; i++) {
+        const position p = locate(i, scale);
+        rows[i] = (ce_pair){clamped(p.at, in), clamped(p.at + 1, in)};
+        w[i] = weights(p.fraction);
     }
+}
+
+ce_status ce_resize_begin(ce_resize *r, size_t src_height, size_t src_width, size_t height,
+                          size_t width) {
+    *r = (ce_resize){.height = height, .width = width, .single = src_width == 1};
+    if (src_height == 0 || src_width == 0 || height == 0 || width == 0) return CE_EMPTY;
+    if (src_height > INT32_MAX || src_width > INT32_MAX || height > INT32_MAX || width > INT32_MAX)
+        return CE_TOO_LARGE;
+    r->kind = src_height == height && src_width == width           ? CE_COPY
+              : src_height == 2 * height && src_width == 2 * width ? CE_HALVE
+                                                                   : CE_INTERPOLATE;
+    if (r->kind != CE_INTERPOLATE) return CE_OK;
+    r->at = malloc(width * sizeof *r->at);
+    r->across = malloc(width * sizeof *r->across);
+    r->rows = malloc(height * sizeof *r->rows);
+    r->down = malloc(height * sizeof *r->down);
+    if (r->at == NULL || r->across == NULL || r->rows == NULL || r->down == NULL)
+        return CE_NO_MEMORY;
+    plan_across(r->at, r->across, width, src_width);
+    plan_down(r->rows, r->down, height, src_height);
+    return CE_OK;
+}
+
+void ce_resize_end(ce_resize *r) {
+    free(r->at);
+    free(r->across);
+    free(r->rows);
+    free(r->down);
+}
+
+static ce_status interpolate(const ce_resize *r, const uint8_t *src, ptrdiff_t src_stride,
+                             uint8_t *dst, ptrdiff_t dst_stride) {
+    const ce_resize_rows *kernels = ce_active_resize();
+    int16_t *lanes = malloc(2 * r->width * sizeof *lanes);
+    if (lanes == NULL) return CE_NO_MEMORY;
+    int16_t *up = lanes, *down = lanes + r->width;
+    size_t up_row = SIZE_MAX, down_row = SIZE_MAX;  // which rows of the image they hold
+    uint8_t pair[2];                                // for an image of one column: its pixel twice
+
+    for (size_t y = 0; y < r->height; y++) {
+        const ce_pair rows = r->rows[y];
+        // Positions only grow: the upper row is often the lower one of the line before.
+        if (rows.first != up_row && rows.first == down_row) {
+            int16_t *swap = up;
+            up = down;
+            down = swap;
+            up_row = down_row;
+            down_row = SIZE_MAX;
+        }
+        for (int lower = 0; lower < 2; lower++) {
+            size_t *held = lower ? &down_row : &up_row;
+            const size_t wanted = lower ? rows.second : rows.first;
+            if (*held == wanted) continue;
+            const uint8_t *row = src + (ptrdiff_t)wanted * src_stride;
+            if (r->single) {
+                pair[0] = pair[1] = row[0];
+                row = pair;
+            }
+            kernels->across_row(lower ? down : up, row, r->width, r->at, r->across);
+            *held = wanted;
+        }
+        kernels->down_row(dst + (ptrdiff_t)y * dst_stride, up, down, r->width, r->down[y].left,
+                          r->down[y].right);
+    }
+    free(lanes);
+    return CE_OK;
+}
+
+ce_status ce_resize_run(const ce_resize *r, const uint8_t *src, ptrdiff_t src_stride, uint8_t *dst,
+                        ptrdiff_t dst_stride) {
+    if (r->kind == CE_INTERPOLATE) return interpolate(r, src, src_stride, dst, dst_stride);
+    for (size_t y = 0; y < r->height; y++) {
+        uint8_t *to = dst + (ptrdiff_t)y * dst_stride;
+        if (r->kind == CE_COPY) {
+            // Every weight would be 0 or CE_WEIGHT_ONE.
+            memcpy(to, src + (ptrdiff_t)y * src_stride, r->width);
+        } else {
+            const uint8_t *up = src + 2 * (ptrdiff_t)y * src_stride;
+            ce_active_resize()->halve_row(to, up, up + src_stride, r->width);
+        }
+    }
+    return CE_OK;
 }
 
 ce_status ce_resize_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src_height,
                        size_t src_width, uint8_t *dst, ptrdiff_t dst_stride, size_t dst_height,
                        size_t dst_width) {
-    if (src_height == 0 || src_width == 0 || dst_height == 0 || dst_width == 0) return CE_EMPTY;
-    if (src_height > INT32_MAX || src_width > INT32_MAX || dst_height > INT32_MAX ||
-        dst_width > INT32_MAX)
-        return CE_TOO_LARGE;
-
-    const ce_resize_rows *kernels = ce_active_resize();
-    if (src_height == 2 * dst_height && src_width == 2 * dst_width) {
-        halve(kernels, src, src_stride, dst, dst_stride, dst_height, dst_width);
-        return CE_OK;
-    }
-
-    if (src_height == dst_height && src_width == dst_width) {
-        // Every weight is 0 or CE_WEIGHT_ONE.
-        for (size_t y = 0; y < dst_height; y++)
-            memcpy(dst + (ptrdiff_t)y * dst_stride, src + (ptrdiff_t)y * src_stride, dst_width);
-        return CE_OK;
-    }
-
-    uint32_t *at = malloc(dst_width * sizeof *at);
-    ce_weights *across = malloc(dst_width * sizeof *across);
-    int16_t *lanes = malloc(2 * dst_width * sizeof *lanes);
-    if (at == NULL || across == NULL || lanes == NULL) {
-        free(lanes);
-        free(across);
-        free(at);
-        return CE_NO_MEMORY;
-    }
-    int16_t *up = lanes, *down = lanes + dst_width;
-    ptrdiff_t up_row = -1, down_row = -1;  // which input rows they hold
-
-    plan_across(at, across, dst_width, src_width);
-    uint8_t pair[2];  // for an input of one column: that pixel twice
-
-    const double scale = 1.0 / ((double)dst_height / (double)src_height);
-    for (size_t y = 0; y < dst_height; y++) {
-        const position p = locate(y, scale);
-        const ptrdiff_t rows[2] = {clamped(p.at, src_height), clamped(p.at + 1, src_height)};
-        // Positions only grow: the upper row is often the lower one of the line before.
-        if (rows[0] != up_row && rows[0] == down_row) {
-            int16_t *swap = up;
-            up = down;
-            down = swap;
-            up_row = down_row;
-            down_row = -1;
-        }
-        for (int r = 0; r < 2; r++) {
-            ptrdiff_t *held = r == 0 ? &up_row : &down_row;
-            if (*held == rows[r]) continue;
-            const uint8_t *row = src + rows[r] * src_stride;
-            if (src_width == 1) {
-                pair[0] = pair[1] = row[0];
-                row = pair;
-            }
-            kernels->across_row(r == 0 ? up : down, row, dst_width, at, across);
-            *held = rows[r];
-        }
-        const ce_weights w = weights(p.fraction);
-        kernels->down_row(dst + (ptrdiff_t)y * dst_stride, up, down, dst_width, w.left, w.right);
-    }
-    free(lanes);
-    free(across);
-    free(at);
-    return CE_OK;
+    ce_resize r;
+    ce_status status = ce_resize_begin(&r, src_height, src_width, dst_height, dst_width);
+    if (status == CE_OK) status = ce_resize_run(&r, src, src_stride, dst, dst_stride);
+    ce_resize_end(&r);
+    return status;
 }

@@ -64,6 +64,16 @@ ce_status ce_area_reduce_u8(const uint8_t *src, ptrdiff_t src_stride, size_t src
                             size_t src_width, uint8_t *dst, ptrdiff_t dst_stride,
                             size_t dst_height, size_t dst_width);
 
+// CLAHE, opening and resize, byte for byte as the calls above one after the other (preprocess.c).
+typedef struct {
+    double clip_limit;
+    size_t grid_rows, grid_cols;      // both 0: no CLAHE
+    size_t kernel_rows, kernel_cols;  // both 0: no opening
+    size_t height, width;             // of the result
+} ce_preprocessing;
+ce_status ce_preprocess_u8(const uint8_t *src, ptrdiff_t src_stride, size_t height, size_t width,
+                           uint8_t *dst, ptrdiff_t dst_stride, const ce_preprocessing *steps);
+
 // Variants of the row kernels, by instruction set. All of them give the same bytes.
 //
 // ce_variant_name(i): the i-th that runs on this processor, best first; NULL past the last.

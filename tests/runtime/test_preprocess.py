@@ -43,14 +43,31 @@ def test_a_spec_survives_json(spec):
 
 @settings(deadline=None)
 @given(specs)
-def test_preprocess_is_clahe_then_opening_then_resize(spec):
+def test_preprocess_is_reduction_then_clahe_then_opening_then_resize(spec):
     expected = SCAN
+    if spec.max_side is not None and spec.max_side < max(SCAN.shape):
+        expected = imgproc.area_reduce(expected, spec.canonical_shape(SCAN.shape))
     if spec.clip_limit is not None:
         expected = imgproc.clahe(expected, spec.clip_limit, spec.tile_grid)
     if spec.open_ksize is not None:
         expected = imgproc.morph_open(expected, spec.open_ksize)
     expected = imgproc.resize(expected, spec.size)
     assert np.array_equal(preprocess(SCAN, spec), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "canonical"),
+    [
+        ((2560, 2560), (640, 640)),
+        ((2000, 1500), (640, 480)),
+        ((1281, 1000), (640, 500)),  # 499.6
+        ((10_000, 3), (640, 1)),  # never nothing
+        ((640, 200), (640, 200)),
+        ((30, 40), (30, 40)),  # never enlarged
+    ],
+)
+def test_a_scan_is_reduced_to_the_longest_side_in_proportion(shape, canonical):
+    assert PreprocessSpec(max_side=640).canonical_shape(shape) == canonical
 
 
 def test_nothing_to_do_returns_the_pixels():
