@@ -73,6 +73,7 @@ typedef struct {
     size_t scale;
     double limit;  // of CLAHE
     size_t threads;
+    size_t kernel_rows, kernel_cols;  // of the opening within preprocess
 } setting;
 
 static ce_status clahe_u8(const picture *src, const picture *dst, const void *parameters) {
@@ -112,6 +113,15 @@ static ce_status area(const picture *src, const picture *dst, const void *parame
                              dst->stride, dst->height, dst->row_bytes);
 }
 
+static ce_status preprocess(const picture *src, const picture *dst, const void *parameters) {
+    const setting *s = parameters;
+    const ce_preprocessing steps = {s->limit,       8,           8,
+                                    s->kernel_rows, s->kernel_cols, dst->height,
+                                    dst->row_bytes};
+    return ce_preprocess_u8(src->pixels, src->stride, src->height, src->row_bytes, dst->pixels,
+                            dst->stride, &steps);
+}
+
 #define CLAHE(bits_, rows_, cols_, limit_, threads_)                              \
     {.name = "clahe", .run = bits_ > 8 ? clahe_u16 : clahe_u8, .bits = bits_,     \
      .rows = rows_, .cols = cols_, .limit = limit_, .threads = threads_}
@@ -121,6 +131,9 @@ static ce_status area(const picture *src, const picture *dst, const void *parame
 #define SIZED(operation, rows_, cols_) \
     {.name = #operation, .run = operation, .bits = 8, .rows = rows_, .cols = cols_}
 #define REDUCE(operation, scale_) {.name = #operation, .run = operation, .bits = 8, .scale = scale_}
+#define PREPROCESS(rows_, cols_, kernel_rows_, kernel_cols_)                      \
+    {.name = "preprocess", .run = preprocess, .bits = 8, .rows = rows_,           \
+     .cols = cols_, .limit = 4, .kernel_rows = kernel_rows_, .kernel_cols = kernel_cols_}
 
 static const setting settings[] = {
     CLAHE(8, 1, 1, 0, 1),     CLAHE(8, 2, 2, 2.5, 1),   CLAHE(8, 8, 8, 4, 1),
@@ -140,16 +153,19 @@ static const setting settings[] = {
     REDUCE(area, 1),          REDUCE(area, 2),          REDUCE(area, 3),
     REDUCE(area, 4),          SIZED(area, 1, 1),        SIZED(area, 2, 3),
     SIZED(area, 7, 19),       SIZED(area, 1, 45),
+    PREPROCESS(4, 30, 0, 0),  PREPROCESS(4, 30, 2, 2),  PREPROCESS(9, 20, 3, 5),
 };
 
 static void label(char *text, size_t size, const setting *s, enum content content) {
-    char numbers[64], limit[32] = "";
+    char numbers[64], limit[32] = "", kernel[64] = "";
     if (s->limit > 0) snprintf(limit, sizeof limit, " limit %g", s->limit);
+    if (s->kernel_rows > 0)
+        snprintf(kernel, sizeof kernel, " open %zux%zu", s->kernel_rows, s->kernel_cols);
     if (s->scale > 0)
         snprintf(numbers, sizeof numbers, "1/%zu", s->scale);
     else
         snprintf(numbers, sizeof numbers, "%zux%zu", s->rows, s->cols);
-    snprintf(text, size, "%s u%u %s%s %s", s->name, s->bits, numbers, limit,
+    snprintf(text, size, "%s u%u %s%s%s %s", s->name, s->bits, numbers, limit, kernel,
              content_names[content]);
 }
 
@@ -157,7 +173,8 @@ static uint64_t run_case(const setting *s, enum content content, size_t height, 
                          unsigned layout, int every) {
     const size_t bytes = s->bits > 8 ? 2 : 1, scale = s->scale > 0 ? s->scale : 1;
     const size_t src_height = scale * height, src_width = scale * width;
-    const int sized = (s->run == resize || s->run == area) && s->scale == 0;
+    const int resizes = s->run == resize || s->run == area || s->run == preprocess;
+    const int sized = resizes && s->scale == 0;
     const size_t dst_height = sized ? s->rows : height, dst_width = sized ? s->cols : width;
     char what[160];
     label(what, sizeof what, s, content);
