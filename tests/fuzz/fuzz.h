@@ -33,12 +33,12 @@ static inline size_t take(input *in, size_t least, size_t most) {
 static inline size_t take_side(input *in) {
     static const size_t ends[] = {0, INT32_MAX, (size_t)INT32_MAX + 1, SIZE_MAX};
     const size_t kind = take(in, 0, 31);
-    return kind < 4 ? ends[kind] : take(in, 1, kind < 6 ? 100 : 10);
+    return kind < 4 ? ends[kind] : take(in, 1, kind < 6 ? 100 : 6);
 }
 
 // Small most of the time: sizes around the widths of vectors are what matters.
 static inline size_t take_length(input *in) {
-    return take(in, 0, 7) == 0 ? take(in, 1, 600) : take(in, 1, 70);
+    return take(in, 0, 15) == 0 ? take(in, 1, 600) : take(in, 1, 70);
 }
 
 // The pixels, of so many bits, are what is left of the input, again and again.
