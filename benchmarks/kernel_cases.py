@@ -154,6 +154,13 @@ OPERATIONS = (
         {"kornia-rs": clahe_kornia, "scikit-image": clahe_skimage},
         passes=2,
     ),
+    Operation(  # OpenCV knows 16 bits only, to which its pixels are not the same
+        "CLAHE, 12 bits in 16",
+        lambda image, out: lambda: imgproc.clahe(image, out=out, bits=12),
+        clahe_opencv,
+        bits=12,
+        passes=2,
+    ),
     opening((2, 2)),
     opening((3, 3)),
     opening((15, 15)),

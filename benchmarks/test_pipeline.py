@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,11 @@ import pytest
 from PIL import Image
 
 from covid_edge import Predictor
-from covid_edge.preprocess import PreprocessSpec, preprocess
+from covid_edge.bundle import Bundle
+from covid_edge.preprocess import preprocess
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SPECS = {
-    "xray": PreprocessSpec(),
-    "ct": PreprocessSpec(open_ksize=(2, 2)),
-}
+SPECS = {name: modality.preprocess for name, modality in Bundle.load().modalities.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +39,11 @@ def example(name: str, side: int) -> np.ndarray:
         return np.asarray(image.convert("L").resize((side, side), Image.Resampling.BICUBIC))
 
 
+@pytest.mark.parametrize("reduced", [True, False], ids=["as shipped", "no reduction"])
 @pytest.mark.parametrize("modality", SPECS)
-def test_preprocess(versus, scan, modality):
-    spec = SPECS[modality]
+def test_preprocess(versus, scan, modality, reduced):
+    """Without the reduction of large scans, both do the same work to the bit."""
+    spec = SPECS[modality] if reduced else replace(SPECS[modality], max_side=None)
     clahe = cv2.createCLAHE(spec.clip_limit, spec.tile_grid[::-1])
     out = np.empty(spec.size, np.uint8)
 

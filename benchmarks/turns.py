@@ -19,17 +19,20 @@ def in_turns(
     """Return the median seconds of each call.
 
     `before` names what is to be done before a call is timed. Of a call that takes long, as many
-    rounds are made as fit in `longest` seconds, at least 3.
+    rounds are made as fit in `longest` seconds; if not one does, its first time is what counts.
     """
     before = before or {}
     repeats, limits = {}, {}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for name, call in calls.items():
         before.get(name, int)()
-        call()
         once = timed(call, 1)
+        if once < longest:
+            once = timed(call, 1)
         repeats[name] = max(1, round(SHORTEST / once))
-        limits[name] = max(3, int(min(rounds, longest / once)))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+        limits[name] = int(min(rounds, longest / once))
+        if limits[name] == 0:
+            seconds[name].append(once)
     for turn in range(rounds):
         for name, call in calls.items():
             if turn < limits[name]:

@@ -28,11 +28,14 @@ from .errors import ScanError
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["MAX_PIXELS", "Scan", "read_scan"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Scan", "read_scan"]
 
 #: Pictures of more pixels than this (64 megapixels) are not decoded. A full-field digital
 #: radiograph has about 10; Pillow's own guard against decompression bombs starts at 85.
 MAX_PIXELS = 1 << 26
+
+#: Nor are those with a longer side: the kernels reduce no larger scan.
+MAX_SIDE = 2**15 - 1
 
 _KINDS = {  # first bytes -> Pillow plugin
     b"\x89PNG\r\n\x1a\n": "Png",
@@ -92,7 +95,7 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
     ------
     ScanError
         The file is missing, unreadable, empty, not a picture of these kinds, over
-        :data:`MAX_PIXELS`, of several frames or pages, cut short or damaged.
+        :data:`MAX_PIXELS` or :data:`MAX_SIDE`, of several frames or pages, cut short or damaged.
     """
     name = os.fspath(path)
     try:
@@ -158,6 +161,8 @@ def _check_header(name: str, image: PIL.Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height}"
         raise ScanError(name, f"{size} pixels are more than the {MAX_PIXELS:,} that are read")
+    if max(image.size) > MAX_SIDE:
+        raise ScanError(name, f"a side of {max(image.size)} pixels is over {MAX_SIDE}")
     frames = getattr(image, "n_frames", 1)
     if frames != 1:
         raise ScanError(name, f"holds {frames} frames or pages; give one picture a file")

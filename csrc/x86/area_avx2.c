@@ -87,9 +87,10 @@ static AVX2 void add_up(uint32_t *below, const uint32_t *sums, size_t n) {
         // What the low half adds up to, for all of the high half.
         const __m256i half = _mm256_permute2x128_si256(s, s, 0x08);
         s = _mm256_add_epi32(s, _mm256_shuffle_epi32(half, _MM_SHUFFLE(3, 3, 3, 3)));
-        s = _mm256_add_epi32(s, carry);
-        carry = _mm256_permutevar8x32_epi32(s, _mm256_set1_epi32(STEP - 1));
-        _mm256_storeu_si256((void *)(below + i + 1), s);
+        _mm256_storeu_si256((void *)(below + i + 1), _mm256_add_epi32(s, carry));
+        // Apart from the sums just stored, so that one step waits for the last by an addition only.
+        const __m256i total = _mm256_permutevar8x32_epi32(s, _mm256_set1_epi32(STEP - 1));
+        carry = _mm256_add_epi32(carry, total);
     }
     below[0] = 0;
     for (; i < n; i++) below[i + 1] = below[i] + sums[i];

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
 from covid_edge.errors import CovidEdgeError, ScanError
-from covid_edge.scan import MAX_PIXELS, Scan, read_scan
+from covid_edge.scan import MAX_PIXELS, MAX_SIDE, Scan, read_scan
 
 RAMP = np.arange(48 * 40, dtype=np.uint32).reshape(48, 40)
 GREY = (RAMP % 251).astype(np.uint8)
@@ -275,6 +275,10 @@ def test_dicom_is_named(put):
 
 def test_gigantic_size_is_refused_from_the_header(put):
     refuses(put(png_claiming(20_000, 20_000)), "20000 x 20000", f"{MAX_PIXELS:,}")
+
+
+def test_a_side_longer_than_the_kernels_reduce(put):
+    refuses(put(png_claiming(MAX_SIDE + 1, 100)), f"{MAX_SIDE + 1} pixels is over {MAX_SIDE}")
 
 
 def test_the_limit_itself_is_not_too_large(put):
