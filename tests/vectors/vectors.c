@@ -115,8 +115,7 @@ static ce_status area(const picture *src, const picture *dst, const void *parame
 
 static ce_status preprocess(const picture *src, const picture *dst, const void *parameters) {
     const setting *s = parameters;
-    const ce_preprocessing steps = {s->limit,       8,           8,
-                                    s->kernel_rows, s->kernel_cols, dst->height,
+    const ce_preprocessing steps = {s->limit, 8, 8, s->kernel_rows, s->kernel_cols, dst->height,
                                     dst->row_bytes};
     return ce_preprocess_u8(src->pixels, src->stride, src->height, src->row_bytes, dst->pixels,
                             dst->stride, &steps);
@@ -141,19 +140,17 @@ static const setting settings[] = {
     CLAHE(8, 0, 8, 4, 1),     CLAHE(10, 8, 8, 4, 1),    CLAHE(12, 1, 1, 0, 1),
     CLAHE(12, 2, 3, 2.5, 1),  CLAHE(12, 8, 8, 40, 2),   CLAHE(16, 2, 2, 4, 1),
     CLAHE(17, 2, 2, 4, 1),
-    OPEN(8, 1, 1),            OPEN(8, 1, 2),            OPEN(8, 2, 1),
-    OPEN(8, 2, 2),            OPEN(8, 3, 3),            OPEN(8, 4, 6),
-    OPEN(8, 1, 15),           OPEN(8, 15, 1),           OPEN(8, 15, 15),
-    OPEN(8, 7, 64),           OPEN(8, 101, 300),        OPEN(16, 2, 2),
-    OPEN(16, 3, 3),           OPEN(16, 4, 6),           OPEN(16, 15, 15),
-    OPEN(16, 7, 64),          OPEN(16, 101, 300),
-    REDUCE(resize, 1),        REDUCE(resize, 2),        REDUCE(resize, 3),
-    SIZED(resize, 1, 1),             SIZED(resize, 1, 224),           SIZED(resize, 224, 1),
-    SIZED(resize, 45, 67),           SIZED(resize, 224, 224),         SIZED(resize, 300, 517),
-    REDUCE(area, 1),          REDUCE(area, 2),          REDUCE(area, 3),
-    REDUCE(area, 4),          SIZED(area, 1, 1),        SIZED(area, 2, 3),
-    SIZED(area, 7, 19),       SIZED(area, 1, 45),
-    PREPROCESS(4, 30, 0, 0),  PREPROCESS(4, 30, 2, 2),  PREPROCESS(9, 20, 3, 5),
+    OPEN(8, 1, 1),      OPEN(8, 1, 2),      OPEN(8, 2, 1),      OPEN(8, 2, 2),
+    OPEN(8, 3, 3),      OPEN(8, 4, 6),      OPEN(8, 1, 15),     OPEN(8, 15, 1),
+    OPEN(8, 15, 15),    OPEN(8, 7, 64),     OPEN(8, 101, 300),  OPEN(16, 2, 2),
+    OPEN(16, 3, 3),     OPEN(16, 4, 6),     OPEN(16, 15, 15),   OPEN(16, 7, 64),
+    OPEN(16, 101, 300),
+    REDUCE(resize, 1),       REDUCE(resize, 2),       REDUCE(resize, 3),
+    SIZED(resize, 1, 1),     SIZED(resize, 1, 224),   SIZED(resize, 224, 1),
+    SIZED(resize, 45, 67),   SIZED(resize, 224, 224), SIZED(resize, 300, 517),
+    REDUCE(area, 1),    REDUCE(area, 2),    REDUCE(area, 3),    REDUCE(area, 4),
+    SIZED(area, 1, 1),  SIZED(area, 2, 3),  SIZED(area, 7, 19), SIZED(area, 1, 45),
+    PREPROCESS(4, 30, 0, 0), PREPROCESS(4, 30, 2, 2), PREPROCESS(9, 20, 3, 5),
 };
 
 static void label(char *text, size_t size, const setting *s, enum content content) {
