@@ -85,7 +85,7 @@ static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size
                 counts[(2 * i + 1) % CE_SETS_U8 * STRIDE + (down >> 8 * i & 255)]++;
             }
         }
-        for (; x < width; x++) counts[src[x]]++, counts[STRIDE + src[stride + x]]++;
+        for (; x < width; x++) counts[src[x]]++, counts[STRIDE + src[stride + (ptrdiff_t)x]]++;
     }
     if (y < height)
         for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * STRIDE + src[x]]++;

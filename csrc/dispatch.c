@@ -23,6 +23,10 @@ static const ce_variant variants[] = {
     {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2,
      &ce_area_rows_avx2},
 #endif
+#if defined(__aarch64__)
+    {"neon", CE_CPU_NEON, &ce_clahe_rows_neon, &ce_morph_rows_neon, &ce_resize_rows_neon,
+     &ce_area_rows_neon},
+#endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable,
      &ce_area_rows_portable},
 };

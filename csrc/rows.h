@@ -147,4 +147,9 @@ extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
 extern const ce_area_rows ce_area_rows_avx2;
 
+extern const ce_clahe_rows ce_clahe_rows_neon;
+extern const ce_morph_rows ce_morph_rows_neon;
+extern const ce_resize_rows ce_resize_rows_neon;
+extern const ce_area_rows ce_area_rows_neon;
+
 #endif

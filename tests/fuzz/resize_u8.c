@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     size_t height = take_length(&in), width = take_length(&in);
     const size_t gap = take(&in, 0, 5);
     const int upside_down = (int)take(&in, 0, 1);
-    picture src = take_picture(&in);
+    picture src = take_picture(&in, 8);
     if (halve && src.height % 2 == 0 && src.row_bytes % 2 == 0) {
         height = src.height / 2;
         width = src.row_bytes / 2;

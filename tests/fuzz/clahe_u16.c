@@ -4,13 +4,15 @@
 
 typedef struct {
     double limit;
-    size_t rows, cols;
+    unsigned bits;
+    size_t rows, cols, threads;
 } setting;
 
 static ce_status clahe(const picture *src, const picture *dst, const void *parameters) {
     const setting *s = parameters;
-    return ce_clahe_u8(src->pixels, src->stride, dst->pixels, dst->stride, src->height,
-                       src->row_bytes, s->limit, s->rows, s->cols);
+    return ce_clahe_u16((const uint16_t *)src->pixels, src->stride, (uint16_t *)dst->pixels,
+                        dst->stride, src->height, src->row_bytes / 2, s->bits, s->limit, s->rows,
+                        s->cols, s->threads);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
@@ -22,9 +24,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
         s.limit = (double)take(&in, 0, 4096) / 64;
     s.rows = take_side(&in);
     s.cols = take_side(&in);
-    const size_t gap = take(&in, 0, 5);
+    s.threads = take(&in, 0, 7) == 0 ? take(&in, 0, 4) : 1;
+    const size_t gap = 2 * take(&in, 0, 5);
     const int upside_down = (int)take(&in, 0, 1);
-    picture src = take_picture(&in);
+    s.bits = take(&in, 0, 7) == 0 ? (unsigned)take(&in, 9, 17) : 10;  // more levels take longer
+    // Some pixels are of more bits than is said.
+    const unsigned bits = take(&in, 0, 31) == 0 || s.bits > 16 ? 16 : s.bits;
+    picture src = take_picture(&in, bits);
     in_every_variant("clahe", clahe, &s, &src, src.height, src.row_bytes, gap, upside_down);
     release_picture(&src);
     return 0;
