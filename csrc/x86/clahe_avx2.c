@@ -198,13 +198,18 @@ static int is_dyadic(const ce_cell *cell) {
            cell->width >= DYADIC_STEP && cell->width <= LARGEST_DYADIC;
 }
 
+static inline AVX2 __m128i two_quads(const integers *table, size_t v0, size_t v1) {
+    const __m128i first = _mm_loadl_epi64((const __m128i *)table[v0]);
+    return _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(first), (const double *)table[v1]));
+}
+
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
                                        const integers *across) {
     uint32_t levels;
     memcpy(&levels, src, sizeof levels);
-    long long quads[4];
-    for (unsigned i = 0; i < 4; i++) memcpy(&quads[i], table[levels >> 8 * i & 255], sizeof *quads);
-    return _mm256_madd_epi16(_mm256_set_epi64x(quads[3], quads[2], quads[1], quads[0]),
+    const __m128i left = two_quads(table, levels & 255, levels >> 8 & 255);
+    const __m128i right = two_quads(table, levels >> 16 & 255, levels >> 24);
+    return _mm256_madd_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(left), right, 1),
                              _mm256_loadu_si256((const __m256i *)across));
 }
 
