@@ -198,13 +198,18 @@ static int is_dyadic(const ce_cell *cell) {
            cell->width >= DYADIC_STEP && cell->width <= LARGEST_DYADIC;
 }
 
+static inline AVX2 __m128i two_quads(const integers *table, size_t v0, size_t v1) {
+    const __m128i first = _mm_loadl_epi64((const __m128i *)table[v0]);
+    return _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(first), (const double *)table[v1]));
+}
+
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
                                        const integers *across) {
     uint32_t levels;
     memcpy(&levels, src, sizeof levels);
-    long long quads[4];
-    for (unsigned i = 0; i < 4; i++) memcpy(&quads[i], table[levels >> 8 * i & 255], sizeof *quads);
-    return _mm256_madd_epi16(_mm256_set_epi64x(quads[3], quads[2], quads[1], quads[0]),
+    const __m128i left = two_quads(table, levels & 255, levels >> 8 & 255);
+    const __m128i right = two_quads(table, levels >> 16 & 255, levels >> 24);
+    return _mm256_madd_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(left), right, 1),
                              _mm256_loadu_si256((const __m256i *)across));
 }
 
@@ -295,19 +300,23 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
     BLEND(uint16_t, begin_u16, finish_u16)
 }
 
-static AVX2 void equalise(uint16_t *table, const int32_t *counts, size_t levels, float scale) {
+// Clears the counters that it has read.
+static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, float scale) {
     const __m256i last = _mm256_set1_epi32(7);
     __m256i below = _mm256_setzero_si256();
     size_t v = 0;
     for (; v + 8 <= levels; v += 8) {
-        // Running sums in each half, then over both, then from the start.
+        // Running sums in each half, then over both. Only the last addition waits for the eight
+        // levels before.
         __m256i sums = _mm256_loadu_si256((const __m256i *)(counts + v));
+        _mm256_storeu_si256((__m256i *)(counts + v), _mm256_setzero_si256());
         sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 4));
         sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
         const __m256i lower_half = _mm256_permute2x128_si256(sums, sums, 0x08);
         sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(lower_half, _MM_SHUFFLE(3, 3, 3, 3)));
+        const __m256i all_eight = _mm256_permutevar8x32_epi32(sums, last);
         sums = _mm256_add_epi32(sums, below);
-        below = _mm256_permutevar8x32_epi32(sums, last);
+        below = _mm256_add_epi32(below, all_eight);
         const __m256i levels_8 = _mm256_cvtps_epi32(
             _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale)));
         _mm_storeu_si128((__m128i *)(table + v),
@@ -315,6 +324,7 @@ static AVX2 void equalise(uint16_t *table, const int32_t *counts, size_t levels,
                                           _mm256_extracti128_si256(levels_8, 1)));
     }
     ce_equalise(table, counts, v, levels, _mm256_cvtsi256_si32(below), scale);
+    memset(counts + v, 0, (levels - v) * sizeof *counts);
 }
 
 static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets,
@@ -325,7 +335,6 @@ static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, siz
                            : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
     ce_spread(counts, levels, all, excess);
     equalise(table, counts, levels, scale);
-    memset(counts, 0, levels * sizeof *counts);
 }
 
 const ce_clahe_rows ce_clahe_rows_avx2 = {"avx2", make_table, blend_u8, blend_u16};
