@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from covid_edge import imgproc
+from reference.images import thorough
 
 sides = st.integers(1, 90)
 small = st.integers(1, 9)
@@ -22,7 +23,7 @@ def in_steps(image, size, clip_limit, tile_grid, ksize):
     return imgproc.resize(image, size)
 
 
-@settings(max_examples=2000, deadline=None)
+@thorough
 @given(
     shape=st.tuples(sides, sides),
     size=st.tuples(st.integers(1, 50), st.integers(1, 50)),

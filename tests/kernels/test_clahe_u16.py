@@ -8,12 +8,13 @@ import platform
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from covid_edge import _kernels, imgproc
 from covid_edge.imgproc import clahe
 from reference.clahe import clahe as reference_clahe
+from reference.images import drawn
 
 clip_limits = st.one_of(
     st.just(0), st.floats(0, 8), st.floats(8, 1e4), st.sampled_from([1e-300, 4.0, 40.0, 1e300])
@@ -23,10 +24,6 @@ clip_limits = st.one_of(
 like_opencv = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="OpenCV gives these bits on x86 only"
 )
-
-
-def often(cases: int) -> settings:
-    return settings(max_examples=cases, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -61,7 +58,7 @@ def force():
 
 
 @like_opencv
-@often(2000)
+@drawn(2000)
 @given(scans(bits=16), clip_limits)
 def test_16_bits_are_opencv_to_the_bit(scan, clip_limit):
     image, grid = scan
@@ -70,7 +67,7 @@ def test_16_bits_are_opencv_to_the_bit(scan, clip_limit):
 
 
 @pytest.mark.parametrize("bits", range(10, 17))
-@often(100)
+@drawn(100)
 @given(st.data(), clip_limits)
 def test_any_bits_are_the_reference_to_the_bit(bits, data, clip_limit):
     image, grid = data.draw(scans(bits, largest=12, tiles=3))
@@ -78,7 +75,7 @@ def test_any_bits_are_the_reference_to_the_bit(bits, data, clip_limit):
     np.testing.assert_array_equal(clahe(image, clip_limit, grid, bits=bits), expected)
 
 
-@often(1000)
+@drawn(1000)
 @given(scans(bits=12, largest=200), clip_limits)
 def test_every_variant_gives_the_same_pixels(force, scan, clip_limit):
     image, grid = scan
@@ -90,7 +87,7 @@ def test_every_variant_gives_the_same_pixels(force, scan, clip_limit):
         np.testing.assert_array_equal(pixels, expected, err_msg=name)
 
 
-@often(500)
+@drawn(500)
 @given(scans(bits=12), st.integers(1, 40), st.integers(1, 40))
 def test_nothing_around_the_output_is_written(scan, margin_y, margin_x):
     image, grid = scan
@@ -103,7 +100,7 @@ def test_nothing_around_the_output_is_written(scan, margin_y, margin_x):
     assert (frame == 60000).all()
 
 
-@often(300)
+@drawn(300)
 @given(scans(bits=12), st.sampled_from([2, 3, 8, 1000]))
 def test_threads_do_not_change_a_pixel(scan, threads):
     image, grid = scan
