@@ -256,13 +256,15 @@ static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t mid
             table[v][tile] = (int16_t)(cell->tables[tile][v] - middle);
 }
 
+static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 scale) {
+    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), scale));
+    return _mm_packs_epi32(words, words);
+}
+
 static AVX2 void scale_across(integers *across, const ce_cell *cell) {
     const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
-    for (size_t x = 0; x < cell->width; x++) {
-        const __m128i words =
-            _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(cell->across[x]), tile_width));
-        _mm_storel_epi64((__m128i *)across[x], _mm_packs_epi32(words, words));
-    }
+    for (size_t x = 0; x < cell->width; x++)
+        _mm_storel_epi64((__m128i *)across[x], scaled_weights(cell->across[x], tile_width));
 }
 
 static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
@@ -274,11 +276,9 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
 
     const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
     const size_t height = cell->height, last = cell->width - DYADIC_STEP;
-    const float tile_height = (float)(int)cell->tile_height;
+    const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
     for (size_t y = 0; y < height; y++, dst += dst_stride, src += src_stride) {
-        const int top = (int)(cell->down[y][0] * tile_height);
-        const int bottom = (int)(cell->down[y][1] * tile_height);
-        const __m256i down = _mm256_set1_epi32(top | bottom << 16);
+        const __m256i down = _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height));
         __m256i low = eight_dyadic(src, table, across);
         __m256i high = eight_dyadic(src + 8, table, across + 8);
         size_t x = 0;
