@@ -150,10 +150,8 @@ static inline AVX2 size_t next(size_t x, size_t step, size_t last) {
     return x + step < last ? x + step : last;
 }
 
-// A last row that is alone is done as two.
-#define BLEND(TYPE, begin, finish)                                                                 \
-    join(cell);                                                                                    \
-    const ce_quad *const table = (const ce_quad *)cell->scratch, *const across = cell->across;     \
+// A last row that is alone is done as two. The sums begun are `scale` times too large.
+#define BLEND(TYPE, table, across, scale, begin, finish)                                           \
     const size_t height = cell->height, last = cell->width - STEP;                                 \
     for (size_t y = 0; y < height; y += 2) {                                                       \
         TYPE *to[2];                                                                               \
@@ -163,7 +161,8 @@ static inline AVX2 size_t next(size_t x, size_t step, size_t last) {
             const size_t row = y + i < height ? y + i : y;                                         \
             to[i] = (TYPE *)((char *)dst + (ptrdiff_t)row * dst_stride);                           \
             from[i] = (const TYPE *)((const char *)src + (ptrdiff_t)row * src_stride);             \
-            down[i] = _mm256_broadcast_ps((const __m128 *)cell->down[row]);                        \
+            down[i] = _mm256_mul_ps(_mm256_broadcast_ps((const __m128 *)cell->down[row]),          \
+                                    _mm256_set1_ps(1.0f / (scale)));                               \
         }                                                                                          \
         half_done sums = begin(from, 0, table, across);                                            \
         size_t x = 0;                                                                              \
@@ -203,14 +202,20 @@ static inline AVX2 __m128i two_quads(const integers *table, size_t v0, size_t v1
     return _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(first), (const double *)table[v1]));
 }
 
+// Of four pixels, which have these levels: u d, u d | u d, u d.
+static inline AVX2 __m256i four_sums(const integers *table, size_t v0, size_t v1, size_t v2,
+                                     size_t v3, const integers *across) {
+    const __m256i left = _mm256_castsi128_si256(two_quads(table, v0, v1));
+    return _mm256_madd_epi16(_mm256_inserti128_si256(left, two_quads(table, v2, v3), 1),
+                             _mm256_loadu_si256((const __m256i *)across));
+}
+
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
                                        const integers *across) {
     uint32_t levels;
     memcpy(&levels, src, sizeof levels);
-    const __m128i left = two_quads(table, levels & 255, levels >> 8 & 255);
-    const __m128i right = two_quads(table, levels >> 16 & 255, levels >> 24);
-    return _mm256_madd_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(left), right, 1),
-                             _mm256_loadu_si256((const __m256i *)across));
+    return four_sums(table, levels & 255, levels >> 8 & 255, levels >> 16 & 255, levels >> 24,
+                     across);
 }
 
 static inline AVX2 __m256i eight_dyadic(const uint8_t *src, const integers *table,
@@ -237,31 +242,43 @@ static inline AVX2 void finish_dyadic(__m256i low, __m256i high, uint8_t *dst, _
                      _mm_xor_si128(_mm_shuffle_epi8(bytes, order), _mm_set1_epi8(-MIDDLE)));
 }
 
-static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
-                              const uint8_t *src, ptrdiff_t src_stride) {
-    // 256 levels and at most 256 columns fill the scratch.
-    integers *const table = (integers *)cell->scratch, *const across = table + cell->levels;
-    for (size_t v = 0; v < cell->levels; v += 8) {
+static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t middle) {
+    size_t v = 0;
+    for (; v + 8 <= cell->levels; v += 8) {
         __m128i quads[4];
         join_eight(quads, cell->tables, v);
         for (size_t i = 0; i < 4; i++)
             _mm_store_si128((__m128i *)table[v + 2 * i],
-                            _mm_sub_epi16(quads[i], _mm_set1_epi16(MIDDLE)));
+                            _mm_sub_epi16(quads[i], _mm_set1_epi16(middle)));
     }
+    for (; v < cell->levels; v++)
+        for (size_t tile = 0; tile < 4; tile++)
+            table[v][tile] = (int16_t)(cell->tables[tile][v] - middle);
+}
+
+static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 scale) {
+    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), scale));
+    return _mm_packs_epi32(words, words);
+}
+
+static AVX2 void scale_across(integers *across, const ce_cell *cell) {
     const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
-    for (size_t x = 0; x < cell->width; x++) {
-        const __m128i words =
-            _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(cell->across[x]), tile_width));
-        _mm_storel_epi64((__m128i *)across[x], _mm_packs_epi32(words, words));
-    }
+    for (size_t x = 0; x < cell->width; x++)
+        _mm_storel_epi64((__m128i *)across[x], scaled_weights(cell->across[x], tile_width));
+}
+
+static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
+                              const uint8_t *src, ptrdiff_t src_stride) {
+    // 256 levels and at most 256 columns fill the scratch.
+    integers *const table = (integers *)cell->scratch, *const across = table + cell->levels;
+    join_integers(table, cell, MIDDLE);
+    scale_across(across, cell);
 
     const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
     const size_t height = cell->height, last = cell->width - DYADIC_STEP;
-    const float tile_height = (float)(int)cell->tile_height;
+    const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
     for (size_t y = 0; y < height; y++, dst += dst_stride, src += src_stride) {
-        const int top = (int)(cell->down[y][0] * tile_height);
-        const int bottom = (int)(cell->down[y][1] * tile_height);
-        const __m256i down = _mm256_set1_epi32(top | bottom << 16);
+        const __m256i down = _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height));
         __m256i low = eight_dyadic(src, table, across);
         __m256i high = eight_dyadic(src + 8, table, across + 8);
         size_t x = 0;
@@ -288,7 +305,50 @@ static AVX2 void blend_u8(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_strid
         ce_clahe_rows_portable.blend_u8(cell, dst, dst_stride, src, src_stride);
         return;
     }
-    BLEND(uint8_t, begin_u8, finish_u8)
+    join(cell);
+    BLEND(uint8_t, (const ce_quad *)cell->scratch, cell->across, 1.0f, begin_u8, finish_u8)
+}
+
+// Where the width of a tile is such a power of two, and levels have 15 bits, the sums from left to
+// right are integers times 1 / width: exact in float32 too, so that the rest may be as ever.
+static inline AVX2 half_done begin_dyadic_u16(const uint16_t *const src[2], size_t x,
+                                              const integers *table, const integers *across) {
+    half_done sums;
+    for (size_t row = 0; row < 2; row++)
+        for (unsigned i = 0; i < 2; i++) {
+            uint64_t levels;
+            memcpy(&levels, src[row] + x + 4 * i, sizeof levels);
+            sums.of[2 * row + i] = _mm256_cvtepi32_ps(
+                four_sums(table, levels & 0xFFFF, levels >> 16 & 0xFFFF, levels >> 32 & 0xFFFF,
+                          levels >> 48, across + x + 4 * i));
+        }
+    return sums;
+}
+
+static inline AVX2 void finish_dyadic_u16(half_done sums, uint16_t *const dst[2], size_t x,
+                                          const __m256 down[2]) {
+    // Both rows together: pixels 0 1 4 5 in the lower half, 2 3 6 7 in the upper.
+    const __m256i both = _mm256_packus_epi32(finish_row(sums.of[0], sums.of[1], down[0]),
+                                             finish_row(sums.of[2], sums.of[3], down[1]));
+    const __m128i lower = _mm256_castsi256_si128(both), upper = _mm256_extracti128_si256(both, 1);
+    _mm_storeu_si128((__m128i *)(dst[0] + x), _mm_unpacklo_epi32(lower, upper));
+    _mm_storeu_si128((__m128i *)(dst[1] + x), _mm_unpackhi_epi32(lower, upper));
+}
+
+static int is_dyadic_u16(const ce_cell *cell) {
+    uint16_t largest = 0;  // tables rise
+    for (size_t i = 0; i < 4; i++) largest |= cell->tables[i][cell->levels - 1];
+    return is_dyadic_side(cell->tile_width) && cell->width <= LARGEST_DYADIC &&
+           largest <= INT16_MAX;
+}
+
+static AVX2 void blend_dyadic_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
+                                  const uint16_t *src, ptrdiff_t src_stride) {
+    integers *const table = (integers *)cell->scratch, across[LARGEST_DYADIC];
+    join_integers(table, cell, 0);
+    scale_across(across, cell);
+    BLEND(uint16_t, (const integers *)table, (const integers *)across, (float)(int)cell->tile_width,
+          begin_dyadic_u16, finish_dyadic_u16)
 }
 
 static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
@@ -297,7 +357,12 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
         ce_clahe_rows_portable.blend_u16(cell, dst, dst_stride, src, src_stride);
         return;
     }
-    BLEND(uint16_t, begin_u16, finish_u16)
+    if (is_dyadic_u16(cell)) {
+        blend_dyadic_u16(cell, dst, dst_stride, src, src_stride);
+        return;
+    }
+    join(cell);
+    BLEND(uint16_t, (const ce_quad *)cell->scratch, cell->across, 1.0f, begin_u16, finish_u16)
 }
 
 // Clears the counters that it has read.

@@ -87,6 +87,19 @@ def test_every_variant_gives_the_same_pixels(force, scan, clip_limit):
         np.testing.assert_array_equal(pixels, expected, err_msg=name)
 
 
+@pytest.mark.parametrize("bits", [12, 15, 16])
+@pytest.mark.parametrize("tile_width", [2, 8, 64, 256, 512])
+def test_tiles_as_wide_as_a_power_of_two_are_the_reference_to_the_bit(force, tile_width, bits):
+    # Such widths have a faster way, but not for all bits.
+    rng = np.random.default_rng(tile_width)
+    image = rng.integers(0, 2**bits, (21, 3 * tile_width)).astype(np.uint16)
+    expected = reference_clahe(image, 4.0, (3, 3), bits)
+    for name in imgproc.simd_variants():
+        force(name)
+        pixels = clahe(image, 4.0, (3, 3), bits=bits)
+        np.testing.assert_array_equal(pixels, expected, err_msg=name)
+
+
 @drawn(500)
 @given(scans(bits=12), st.integers(1, 40), st.integers(1, 40))
 def test_nothing_around_the_output_is_written(scan, margin_y, margin_x):
