@@ -317,7 +317,9 @@ def _adjacent(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _checked_clip_limit(clip_limit: Any) -> float:
-    if isinstance(clip_limit, (bool, np.bool_)) or not isinstance(clip_limit, Real):
+    if type(clip_limit) is not float and (  # the question is slow for abstract numbers
+        isinstance(clip_limit, (bool, np.bool_)) or not isinstance(clip_limit, Real)
+    ):
         raise TypeError(f"clip_limit must be a number, not {clip_limit!r}")
     if not (math.isfinite(clip_limit) and clip_limit >= 0):
         raise ValueError(f"clip_limit must be finite and at least 0, not {clip_limit!r}")

@@ -203,16 +203,20 @@ ce_status ce_axis_begin(ce_axis *axis, const size_t *at, size_t count, size_t ti
     axis->span = malloc(most_spans * sizeof *axis->span);
     ce_quad *weights = allocate_quads(&axis->memory, count + most_spans * (QUADS - 1));
     if (axis->span == NULL || weights == NULL) return CE_NO_MEMORY;
+    ce_span *last = NULL;
+    ptrdiff_t below_last = 0;
     for (size_t i = 0; i < count; i++) {
         const float position = (float)(int32_t)(at == NULL ? i : at[i]) * inverse_tile - 0.5f;
         const ptrdiff_t below = position < 0 ? -1 : (ptrdiff_t)position;
         const float second_weight = position - (float)below, first_weight = 1.0f - second_weight;
-        const size_t first = clamped(below, tiles), second = clamped(below + 1, tiles);
-        ce_span *last = i == 0 ? NULL : axis->span + axis->spans - 1;
-        if (last == NULL || last->first != first || last->second != second) {
-            while ((uintptr_t)weights % LINE != 0) weights++;
-            last = axis->span + axis->spans++;
-            *last = (ce_span){i, i, first, second, weights};
+        if (last == NULL || below != below_last) {
+            const size_t first = clamped(below, tiles), second = clamped(below + 1, tiles);
+            if (last == NULL || last->first != first || last->second != second) {
+                while ((uintptr_t)weights % LINE != 0) weights++;
+                last = axis->span + axis->spans++;
+                *last = (ce_span){i, i, first, second, weights};
+            }
+            below_last = below;
         }
         const ce_quad four = {first_weight, second_weight, first_weight, second_weight};
         memcpy(*weights++, four, sizeof four);
