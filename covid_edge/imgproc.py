@@ -297,10 +297,10 @@ def simd_variants() -> tuple[str, ...]:
 
 
 def _check_image(image: Any, *dtypes: type[np.generic]) -> None:
-    allowed = " or ".join(dtype.__name__ for dtype in dtypes)
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be a NumPy array of {allowed}, not {type(image).__name__}")
-    if image.dtype not in dtypes:
+    if not isinstance(image, np.ndarray) or image.dtype not in dtypes:
+        allowed = " or ".join(dtype.__name__ for dtype in dtypes)
+        if not isinstance(image, np.ndarray):
+            raise TypeError(f"image must be a NumPy array of {allowed}, not {type(image).__name__}")
         raise TypeError(f"image must be {allowed}, not {image.dtype}")
     if image.ndim != 2:
         raise ValueError(f"image must be 2-D (rows, columns), not of shape {image.shape}")
