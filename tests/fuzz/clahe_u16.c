@@ -27,7 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     s.threads = take(&in, 0, 7) == 0 ? take(&in, 0, 4) : 1;
     const size_t gap = 2 * take(&in, 0, 5);
     const int upside_down = (int)take(&in, 0, 1);
-    s.bits = take(&in, 0, 7) == 0 ? (unsigned)take(&in, 9, 17) : 10;  // more levels take longer
+    s.bits = 10;
+    if (take(&in, 0, 15) == 0) {  // more levels take longer: in few tiles
+        s.bits = (unsigned)take(&in, 9, 17);
+        s.rows = take(&in, 1, 2);
+        s.cols = take(&in, 1, 2);
+    }
     // Some pixels are of more bits than is said.
     const unsigned bits = take(&in, 0, 31) == 0 || s.bits > 16 ? 16 : s.bits;
     picture src = take_picture(&in, bits);
