@@ -25,6 +25,17 @@ def _row(name: str, figures: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _beginnings(start: dict[str, str]) -> str:
+    """What the encoders began with, in words."""
+    imagenet = [name for name, how in start.items() if how == "imagenet"]
+    if not imagenet:
+        return "Weights were trained from scratch on the scans below (no ImageNet weights)."
+    return (
+        f"{', '.join(imagenet)} began with ImageNet weights (those of EfficientNet-Lite, Apache "
+        "2.0); everything else was trained from scratch. All was trained on the scans below."
+    )
+
+
 _HEADER = (
     "| scans | given | not answered | accuracy | AUC | sensitivity | specificity | F1 |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -62,15 +73,13 @@ def model_card(manifest: dict) -> str:
             f"| {_NAMES[key]} | {encoders['task_specific']} | {encoders['shared']} | "
             f"`{part['file']}` | {part['bytes'] / 1e6:.1f} |"
         )
-    look = (
-        f"The graphs take {recipe['input_size']} x {recipe['input_size']} grey pixels; the "
-        f"encoders look at {recipe['encoder_size']} x {recipe['encoder_size']}"
-    )
-    halved = recipe["encoder_size"] != recipe["input_size"]
+    halved = ", ".join(recipe["halved"])
+    side = recipe["input_size"]
     lines += [
         "",
-        look + (" (the graph takes the mean of each 2x2 block)." if halved else "."),
-        "Weights were trained from scratch on the scans below (no ImageNet weights).",
+        f"The graphs take {side} x {side} grey pixels"
+        + (f"; {halved} look at the mean of each 2x2 block." if halved else "."),
+        _beginnings(recipe["start"]),
         "Shared features are "
         + ("adversarial." if manifest["training"]["adversarial"] else "non-adversarial."),
         "",

@@ -51,11 +51,17 @@ def cli() -> None:
 @RUN
 @ADVERSARIAL
 @click.option("--preset", type=click.Choice(["default", "paper", "toy"]), default="default")
-@click.option("--encoder-size", type=int, help="Pixels the encoders look at: 224, or 112 (halved).")
+@click.option("--only", metavar="ENCODER", help="Pretrain this encoder, then stop.")
 @click.option("--schedule", multiple=True, metavar="ENCODER=SIZExEPOCHS[,…]", help="Repeatable.")
+@click.option(
+    "--start",
+    multiple=True,
+    metavar="ENCODER=imagenet|ENCODER|FILE",
+    help="What an encoder begins with; repeatable.",
+)
 @click.option("--seed", type=int, help="Of everything drawn.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def train(data, root, adversarial, preset, encoder_size, schedule, seed, quiet) -> None:
+def train(data, root, adversarial, preset, only, start, schedule, seed, quiet) -> None:
     """Run every stage that is not done yet; a stopped run resumes."""
     from covid_edge_convert.data import load_scans
     from covid_edge_convert.recipes import PRESETS
@@ -63,13 +69,12 @@ def train(data, root, adversarial, preset, encoder_size, schedule, seed, quiet) 
     from covid_edge_convert.train import train
 
     recipe = PRESETS[preset]
-    changes = {"encoder_size": encoder_size, "seed": seed}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if schedule:
-        pairs = (entry.partition("=")[::2] for entry in schedule)
-        changes["schedule"] = {**recipe.schedule, **dict(pairs)}
+    changes = {} if seed is None else {"seed": seed}
+    for name, entries in (("schedule", schedule), ("start", start)):
+        pairs = (entry.partition("=")[::2] for entry in entries)
+        changes[name] = {**getattr(recipe, name), **dict(pairs)}
     recipe = dataclasses.replace(recipe, **changes)
-    train(load_scans(data, recipe.seed), recipe, RunFolder(root, adversarial), int(not quiet))
+    train(load_scans(data, recipe.seed), recipe, RunFolder(root, adversarial), int(not quiet), only)
 
 
 @cli.command()

@@ -16,14 +16,15 @@ import keras
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from covid_edge_convert.augment import augment
+from covid_edge_convert.augment import augment, histogram
 from covid_edge_convert.backbones import build_encoder, grow
 from covid_edge_convert.checkpoints import Checkpoints, save_weights
 from covid_edge_convert.data import MODALITIES, Scans, balanced_weights
+from covid_edge_convert.imagenet import start_from_imagenet
 
 # COVID on an X-ray, COVID on a CT slice, pneumonia of another cause on an X-ray, CT or X-ray.
 TASKS = ("covid_xray", "covid_ct", "pneumonia", "modality")
-TASK_WEIGHT = np.array([1.0, 1.0, 0.3, 0.1], np.float32)
+TASK_WEIGHT = np.array([1.0, 1.0, 0.5, 0.1], np.float32)
 LABEL_SMOOTHING = 0.05
 
 # Keras's own choice, "auto", is XLA, which on a CPU trains EfficientNet ten times slower in
@@ -69,12 +70,14 @@ def masked_cross_entropy(y_true, y_pred):
 class AugmentedScans(keras.utils.PyDataset):
     """One epoch of shuffled, augmented batches, all drawn from (seed, epoch, batch).
 
+    Each view may take on the grey levels of another scan of the same modality (``styles``).
     A resumed run therefore sees the very batches that the unbroken one would have seen.
     """
 
-    def __init__(self, pixels, y, size: int, batch_size: int, seed: int, epoch: int):
+    def __init__(self, pixels, y, styles, size: int, batch_size: int, seed: int, epoch: int):
         super().__init__(workers=1, max_queue_size=8)
         self.pixels, self.y, self.size, self.batch_size = pixels, y, size, batch_size
+        self.styles = styles
         self.seed, self.epoch = seed, epoch
         self.order = np.random.default_rng([seed, epoch]).permutation(len(pixels))
 
@@ -84,8 +87,23 @@ class AugmentedScans(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        views = np.stack([augment(self.pixels[row], self.size, rng) for row in rows])
-        return views[..., None], self.y[rows]
+        views = [augment(self.pixels[row], self.size, rng, self.styles(row, rng)) for row in rows]
+        return np.stack(views)[..., None], self.y[rows]
+
+
+class Styles:
+    """Histograms of training scans to draw from: any source of the same modality, any label."""
+
+    def __init__(self, pixels: np.ndarray, scans: Scans):
+        self.histograms = np.stack([histogram(image) for image in pixels])
+        self.sources = {m: np.unique(scans.source[scans.modality == m]) for m in MODALITIES}
+        self.rows = {name: np.flatnonzero(scans.source == name) for name in np.unique(scans.source)}
+        self.modality = scans.modality
+
+    def __call__(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """The histogram of a scan drawn for scan ``row``; each source is as likely."""
+        source = rng.choice(self.sources[self.modality[row]])
+        return self.histograms[rng.choice(self.rows[source])]
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:
@@ -115,7 +133,7 @@ def pretrain(
     schedule: Schedule,
     folder: Path,
     seed: int,
-    seedling: keras.Model | None = None,
+    start: keras.Model | str | None = None,
     verbose: int = 1,
 ) -> Path:
     """Train encoder ``name``; resume from the last finished epoch; skip what is done.
@@ -131,8 +149,10 @@ def pretrain(
     schedule : Schedule
     seed : int
         Of the initial weights, the order and the augmentation.
-    seedling : keras.Model, optional
-        A trained, shallower encoder of the same family to grow this one from (`grow`).
+    start : keras.Model or str, optional
+        What to begin with instead of random weights: a trained, shallower encoder of the same
+        family (`grow`), ``"imagenet"`` (`start_from_imagenet`), or the path of such weights as this
+        function writes.
     folder : Path
         Holds checkpoints, ``log.jsonl`` and, at the end, the encoder's weights.
 
@@ -148,8 +168,12 @@ def pretrain(
 
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
     encoder = build_encoder(name)
-    if seedling is not None:
-        grow(encoder, seedling)
+    if isinstance(start, keras.Model):
+        grow(encoder, start)
+    elif start == "imagenet":
+        start_from_imagenet(encoder)
+    elif start is not None:
+        encoder.load_weights(start)
     x = keras.layers.Dropout(0.3)(encoder.output)
     model = keras.Model(encoder.input, keras.layers.Dense(len(TASKS), dtype="float32")(x))
     steps = max(1, len(train) // schedule.batch_size) * len(schedule.sizes)
@@ -166,10 +190,11 @@ def pretrain(
 
     checkpoints = Checkpoints(folder, model)
     y = targets(scans.where(train))
+    styles = Styles(pixels[train], scans.where(train))
     for epoch in range(checkpoints.restore(), len(schedule.sizes)):
         size = schedule.sizes[epoch]
         reseed(model, seed, epoch)
-        data = AugmentedScans(pixels[train], y, size, schedule.batch_size, seed, epoch)
+        data = AugmentedScans(pixels[train], y, styles, size, schedule.batch_size, seed, epoch)
         # The order is the data's own; Keras would shuffle it again, from a state that is not kept.
         fit = model.fit(data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=verbose)
         line = {"epoch": epoch, "size": size, "loss": round(float(fit.history["loss"][-1]), 4)}

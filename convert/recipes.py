@@ -30,16 +30,21 @@ class RecipeError(CovidEdgeError, ValueError):
 class Recipe:
     """How MMTL is trained.
 
-    ``input_size`` is the device's (the paper's 224); ``encoder_size`` is what the encoders look at:
-    the same, or half of it, in which case the graph itself takes the mean of each 2x2 block.
+    ``input_size`` is the device's (the paper's 224). Encoders named in ``halved`` look at half of
+    it: the graph itself takes the mean of each 2x2 block.
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
+    ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
+    (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or the path of a
+    ``.weights.h5`` of an earlier run. ``learns_from`` limits an encoder's pretraining to the scans of
+    one modality.
     """
 
     encoders: dict[str, tuple[str, str]]
     schedule: dict[str, str]
     input_size: int = 224
-    encoder_size: int = 112
-    grow: dict[str, str] = dataclasses.field(default_factory=dict)  # deeper encoder: shallower one
+    halved: tuple[str, ...] = ()
+    start: dict[str, str] = dataclasses.field(default_factory=dict)
+    learns_from: dict[str, str] = dataclasses.field(default_factory=dict)
     learning_rate: float = 1.5e-3  # of the encoders
     views: int = 1  # augmented views of a training scan that the modules learn from, beside itself
     noise: float = 0.25  # noise on features while training modules, in standard deviations
@@ -53,17 +58,22 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self):
-        if self.input_size not in (self.encoder_size, 2 * self.encoder_size):
-            raise RecipeError(
-                f"encoder size {self.encoder_size} must be the input size {self.input_size} "
-                "or half of it"
-            )
         wanted = set(self.order())
         if set(self.schedule) != wanted:
             raise RecipeError(
                 f"a schedule is needed for {', '.join(sorted(wanted))} and for nothing else; "
                 f"given: {', '.join(sorted(self.schedule))}"
             )
+        for kind, names in (
+            ("halved", self.halved),
+            ("start", self.start),
+            ("learns_from", self.learns_from),
+        ):
+            if not wanted.issuperset(names):
+                raise RecipeError(
+                    f"{kind} names {', '.join(sorted(set(names) - wanted))}; "
+                    f"the encoders are {', '.join(sorted(wanted))}"
+                )
         for name in wanted:
             self.sizes(name)
 
@@ -79,15 +89,10 @@ class Recipe:
             sizes += [int(found[1])] * int(found[2] or 1)
         return tuple(sizes)
 
-    @property
-    def halved(self) -> bool:
-        """Whether the graph halves its input before the encoders."""
-        return self.input_size != self.encoder_size
-
     def order(self) -> list[str]:
         """Each encoder once, those that another grows from first."""
         names = dict.fromkeys(name for pair in self.encoders.values() for name in pair)
-        return sorted(names, key=lambda name: name in self.grow)
+        return sorted(names, key=lambda name: self.start.get(name) in names)
 
     def spec(self, paper: PreprocessSpec) -> PreprocessSpec:
         """The paper's preprocessing of a modality, at this recipe's input size."""
@@ -104,6 +109,7 @@ class Recipe:
             raise RecipeError(f"{path} is not there: train first, or name the --run folder.")
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["encoders"] = {m: tuple(pair) for m, pair in fields["encoders"].items()}
+        fields["halved"] = tuple(fields["halved"])
         return cls(**fields)
 
 
@@ -112,12 +118,19 @@ PRESETS = {
     "default": Recipe(
         encoders=PAPER_ENCODERS,
         schedule={
-            "EfficientNetB0": "96x10",
-            "EfficientNetB1": "96x5",
-            "ResNet50": "80x4,96x1",
-            "ResNet50V2": "80x4,96x1",
+            "EfficientNetB0": "128x4,160x5,224x3",
+            "EfficientNetB1": "128x3,160x5,224x2",
+            "ResNet50": "112x5",
+            "ResNet50V2": "112x5",
         },
-        grow={"EfficientNetB1": "EfficientNetB0"},
+        halved=("ResNet50", "ResNet50V2"),
+        start={"EfficientNetB0": "imagenet", "EfficientNetB1": "imagenet"},
+        learns_from={
+            "EfficientNetB0": "xray",
+            "EfficientNetB1": "ct",
+            "ResNet50": "xray",
+            "ResNet50V2": "ct",
+        },
     ),
     # The paper's sizes, batches, epochs and learning rates; a GPU's work. What still differs is in
     # the README: encoders learn end to end instead of being frozen, AdamW with a cosine schedule,
@@ -125,7 +138,6 @@ PRESETS = {
     "paper": Recipe(
         encoders=PAPER_ENCODERS,
         schedule={name: "224x100" for pair in PAPER_ENCODERS.values() for name in pair},
-        encoder_size=224,
         noise=0.0,
         views=0,
         module_epochs=100,
@@ -139,7 +151,7 @@ PRESETS = {
         encoders={"xray": ("Tiny", "Tiny"), "ct": ("Tiny", "Tiny")},
         schedule={"Tiny": "32x6"},
         input_size=64,
-        encoder_size=32,
+        halved=("Tiny",),
         learning_rate=1e-2,
         views=1,
         module_epochs=6,

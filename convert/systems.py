@@ -4,10 +4,9 @@
 ::
 
     grey (1, 224, 224, 1)
-      │  mean of 2x2 (if the recipe halves)
-      ├── task-specific encoder → embedding 1280 → task-specific module → 640 ┐
+      ├── [mean of 2x2] → task-specific encoder → embedding 1280 → task-specific module → 640 ┐
       │                                                                       ├ head → logit
-      └── shared encoder → embedding 1280 → generator → shared feature 640 ───┘
+      └── [mean of 2x2] → shared encoder → embedding 1280 → generator → shared feature 640 ───┘
 """
 
 from __future__ import annotations
@@ -70,12 +69,12 @@ def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
         (1, s, s, 1) grey pixels 0 to 255 → (1, 1) COVID logit.
     """
     grey = keras.Input(batch_shape=(1, recipe.input_size, recipe.input_size, 1), name="scan")
-    x = keras.layers.AveragePooling2D(2)(grey) if recipe.halved else grey
+    half = keras.layers.AveragePooling2D(2)(grey) if recipe.halved else None
     vectors = []
     for role, name in zip(ROLES, recipe.encoders[modality]):
         encoder = load_encoder(name, run)
         encoder.name = f"{role}_encoder"
-        pooled = encoder(x)
+        pooled = encoder(half if name in recipe.halved else grey)
         embedding = load_embedding(modality, name, run)
         embedding.name = f"{role}_embedding"
         vectors.append(embedding(pooled)[0])

@@ -43,7 +43,9 @@ from covid_edge_convert.runs import RunFolder
 GAME_CHECKPOINT = 25  # epochs between two checkpoints of the adversarial game
 
 
-def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> None:
+def train(
+    scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1, only: str | None = None
+) -> None:
     """Run every stage that is not done yet.
 
     Parameters
@@ -54,6 +56,8 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
     run : RunFolder
     verbose : int
         1 shows progress bars, 0 nothing.
+    only : str, optional
+        Pretrain this encoder and stop: encoders can so be trained side by side.
 
     Raises
     ------
@@ -68,27 +72,15 @@ def train(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> Non
     _check(scans)
     run.begin(recipe, scans)
     tables = {m: scans.select(modality=m) for m in MODALITIES}
-    pixels = {m: encoder_pixels(table, m, recipe, run) for m, table in tables.items()}
-    both = table_union([tables[m] for m in MODALITIES])
-    together = np.concatenate([pixels[m] for m in MODALITIES])
+    pixels = {
+        m: load_pixels(table, recipe.spec(SPECS[m]), run.cache, f"preprocess {m}")
+        for m, table in tables.items()
+    }
     for name in recipe.order():
-        schedule = Schedule(
-            recipe.sizes(name),
-            recipe.learning_rate,
-            batch_size=recipe.batch_size,
-        )
-        seedling = systems.load_encoder(recipe.grow[name], run) if name in recipe.grow else None
-        pretrain(
-            name,
-            together,
-            both,
-            schedule,
-            run.encoder(name),
-            recipe.seed,
-            seedling,
-            verbose,
-        )
-    del together
+        if only in (None, name):
+            _pretrain(name, tables, pixels, recipe, run, verbose)
+    if only is not None:
+        return
 
     examples = {}
     for modality in MODALITIES:
@@ -117,10 +109,28 @@ def _check(scans: Scans) -> None:
                 )
 
 
-def encoder_pixels(scans: Scans, modality: str, recipe: Recipe, run: RunFolder) -> np.ndarray:
-    """Preprocessed scans at the encoders' size: uint8 (n, encoder_size, encoder_size)."""
-    pixels = load_pixels(scans, recipe.spec(SPECS[modality]), run.cache, f"preprocess {modality}")
-    return halve(pixels) if recipe.halved else pixels
+def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> None:
+    """One encoder, on the scans of both modalities or of the one that the recipe names."""
+    taught = recipe.learns_from.get(name)
+    chosen = [m for m in MODALITIES if taught in (None, m)]
+    shown = [encoder_view(pixels[m], name, recipe) for m in chosen]
+    schedule = Schedule(recipe.sizes(name), recipe.learning_rate, batch_size=recipe.batch_size)
+    start = recipe.start.get(name)
+    pretrain(
+        name,
+        np.concatenate(shown),
+        table_union([tables[m] for m in chosen]),
+        schedule,
+        run.encoder(name),
+        recipe.seed,
+        systems.load_encoder(start, run) if start in recipe.schedule else start,
+        verbose,
+    )
+
+
+def encoder_view(pixels: np.ndarray, name: str, recipe: Recipe) -> np.ndarray:
+    """Preprocessed scans as encoder ``name`` looks at them: whole, or halved."""
+    return halve(pixels) if name in recipe.halved else pixels
 
 
 class Views:
@@ -159,8 +169,12 @@ class Views:
             out[slot] = image
         return out[..., None]
 
-    def features(self, encoder: keras.Model, batch: int = 64) -> np.ndarray:
+    def features(self, encoder: keras.Model, halved: bool, batch: int = 64) -> np.ndarray:
         """Pooled features of every view: float32 (views, width)."""
+        if halved:
+            grey = keras.Input((None, None, 1))
+            half = keras.layers.AveragePooling2D(2)(grey)
+            encoder = keras.Model(grey, encoder(half), name=encoder.name)
         chunks = []
         for start in tqdm(range(0, len(self.row), batch), f"features {encoder.name}", leave=False):
             stop = min(start + batch, len(self.row))
@@ -239,7 +253,7 @@ def _embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.
     stored = run.vectors(modality, name)
     if stored.is_file():
         return np.load(stored)
-    features = views.features(systems.load_encoder(name, run))
+    features = views.features(systems.load_encoder(name, run), name in recipe.halved)
     if not path.is_file():
         keras.utils.set_random_seed(recipe.seed)
         module = modules.embedding(features.shape[1], f"embedding_{modality}_{name}")

