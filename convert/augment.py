@@ -107,7 +107,9 @@ def _borders_and_marks(view, size, rng):
         text = "".join(rng.choice(list("RLABCPSUT0123456789"), rng.integers(1, 6)))
         x, y = (int(v) for v in rng.integers(0, int(size * 0.9), 2))
         height = rng.uniform(0.2, 0.8) * size / 112
-        cv2.putText(view, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, height, int(rng.integers(150, 256)))
+        cv2.putText(
+            view, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, height, int(rng.integers(150, 256))
+        )
     for _ in range(rng.integers(0, 3)):
         h, w = rng.integers(size // 10, size // 4, 2)
         y, x = rng.integers(0, size - h), rng.integers(0, size - w)

