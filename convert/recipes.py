@@ -35,8 +35,8 @@ class Recipe:
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
     (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or the path of a
-    ``.weights.h5`` of an earlier run. ``learns_from`` limits an encoder's pretraining to the scans of
-    one modality.
+    ``.weights.h5`` of an earlier run. ``learns_from`` limits an encoder's pretraining to the scans
+    of one modality.
     """
 
     encoders: dict[str, tuple[str, str]]

@@ -66,7 +66,7 @@ def test_with_relu6_and_open_gates_the_encoder_is_the_lite_network(photographs, 
     features = encoder.predict(photographs, verbose=0)
     expected = lite0_features(photographs)
     # The zeros around a picture are black here and grey there: only the edges differ.
-    assert np.corrcoef(features.ravel(), expected.ravel())[0, 1] > 0.85
+    assert np.corrcoef(features.ravel(), expected.ravel())[0, 1] > 0.97
 
 
 def test_blocks_that_the_lite_network_lacks_start_as_the_identity():
