@@ -46,6 +46,7 @@ class Recipe:
     start: dict[str, str] = dataclasses.field(default_factory=dict)
     learns_from: dict[str, str] = dataclasses.field(default_factory=dict)
     learning_rate: float = 1.5e-3  # of the encoders
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)  # where it differs
     views: int = 1  # augmented views of a training scan that the modules learn from, beside itself
     noise: float = 0.25  # noise on features while training modules, in standard deviations
     module_epochs: int = 25
@@ -68,6 +69,7 @@ class Recipe:
             ("halved", self.halved),
             ("start", self.start),
             ("learns_from", self.learns_from),
+            ("learning_rates", self.learning_rates),
         ):
             if not wanted.issuperset(names):
                 raise RecipeError(
@@ -120,8 +122,8 @@ PRESETS = {
         schedule={
             "EfficientNetB0": "128x4,160x5,224x3",
             "EfficientNetB1": "128x3,160x5,224x2",
-            "ResNet50": "112x5",
-            "ResNet50V2": "112x5",
+            "ResNet50": "112x4",
+            "ResNet50V2": "112x3",
         },
         halved=("ResNet50", "ResNet50V2"),
         start={"EfficientNetB0": "imagenet", "EfficientNetB1": "imagenet"},
@@ -131,6 +133,7 @@ PRESETS = {
             "ResNet50": "xray",
             "ResNet50V2": "ct",
         },
+        learning_rates={"ResNet50": 4e-4, "ResNet50V2": 4e-4},
     ),
     # The paper's sizes, batches, epochs and learning rates; a GPU's work. What still differs is in
     # the README: encoders learn end to end instead of being frozen, AdamW with a cosine schedule,

@@ -114,7 +114,8 @@ def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> 
     taught = recipe.learns_from.get(name)
     chosen = [m for m in MODALITIES if taught in (None, m)]
     shown = [encoder_view(pixels[m], name, recipe) for m in chosen]
-    schedule = Schedule(recipe.sizes(name), recipe.learning_rate, batch_size=recipe.batch_size)
+    rate = recipe.learning_rates.get(name, recipe.learning_rate)
+    schedule = Schedule(recipe.sizes(name), rate, batch_size=recipe.batch_size)
     start = recipe.start.get(name)
     pretrain(
         name,
