@@ -210,36 +210,51 @@ static inline AVX2 __m256i four_sums(const integers *table, size_t v0, size_t v1
                              _mm256_loadu_si256((const __m256i *)across));
 }
 
+// Levels are loaded in twos: fewer loads than one by one, fewer shifts than out of a long integer.
+static inline unsigned two_levels(const uint8_t *src) {
+    uint16_t levels;
+    memcpy(&levels, src, sizeof levels);
+    return levels;
+}
+
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
                                        const integers *across) {
-    uint32_t levels;
-    memcpy(&levels, src, sizeof levels);
-    return four_sums(table, levels & 255, levels >> 8 & 255, levels >> 16 & 255, levels >> 24,
-                     across);
+    const unsigned left = two_levels(src), right = two_levels(src + 2);
+    return four_sums(table, left & 255, left >> 8, right & 255, right >> 8, across);
 }
 
-static inline AVX2 __m256i eight_dyadic(const uint8_t *src, const integers *table,
-                                        const integers *across) {
-    return _mm256_packs_epi32(four_dyadic(src, table, across),
-                              four_dyadic(src + 4, table, across + 4));
+typedef struct {
+    __m256i low, high;  // eight pixels each
+} dyadic_sums;
+
+static inline AVX2 dyadic_sums begin_dyadic(const uint8_t *src, size_t x, const integers *table,
+                                            const integers *across) {
+    src += x, across += x;
+    return (dyadic_sums){_mm256_packs_epi32(four_dyadic(src, table, across),
+                                            four_dyadic(src + 4, table, across + 4)),
+                         _mm256_packs_epi32(four_dyadic(src + 8, table, across + 8),
+                                            four_dyadic(src + 12, table, across + 12))};
 }
 
-// Pixels less 128, in the order of the drawing.
-static inline AVX2 __m256i scaled(__m256i sums, __m256i down, __m256 scale) {
+// Pixels in the order of the drawing, each the low byte of its 32 bits. The addition leaves no bits
+// for a fraction (clahe_tables.h): it divides by the pixels of a tile, and rounds.
+static inline AVX2 __m256i rounded(__m256i sums, __m256i down, __m256 rounding) {
     const __m256 exact = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, down));
-    return _mm256_cvtps_epi32(_mm256_mul_ps(exact, scale));
+    return _mm256_castps_si256(_mm256_add_ps(exact, rounding));
 }
 
-static inline AVX2 void finish_dyadic(__m256i low, __m256i high, uint8_t *dst, __m256i down,
-                                      __m256 scale) {
-    const __m256i words =
-        _mm256_packs_epi32(scaled(low, down, scale), scaled(high, down, scale));
-    // 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15
-    const __m128i bytes =
-        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-    _mm_storeu_si128((__m128i *)dst,
-                     _mm_xor_si128(_mm_shuffle_epi8(bytes, order), _mm_set1_epi8(-MIDDLE)));
+static inline AVX2 void finish_dyadic(dyadic_sums sums, uint8_t *dst, __m256i down,
+                                      __m256 rounding) {
+    const __m256i low = rounded(sums.low, down, rounding);
+    const __m256i high = _mm256_slli_epi32(rounded(sums.high, down, rounding), 16);
+    // 0 8 1 9 4 12 5 13 | 2 10 3 11 6 14 7 15, every other byte
+    const __m256i both = _mm256_blend_epi16(low, high, 0xAA);
+    const __m256i order = _mm256_setr_epi8(
+        0, 4, -1, -1, 8, 12, -1, -1, 2, 6, -1, -1, 10, 14, -1, -1,
+        -1, -1, 0, 4, -1, -1, 8, 12, -1, -1, 2, 6, -1, -1, 10, 14);
+    const __m256i parts = _mm256_shuffle_epi8(both, order);
+    _mm_storeu_si128((__m128i *)dst, _mm_or_si128(_mm256_castsi256_si128(parts),
+                                                  _mm256_extracti128_si256(parts, 1)));
 }
 
 static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t middle) {
@@ -274,24 +289,31 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
     join_integers(table, cell, MIDDLE);
     scale_across(across, cell);
 
-    const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
+    const float pixels = (float)(int)(cell->tile_width * cell->tile_height);
+    const __m256 rounding = _mm256_set1_ps((CE_ROUNDING + MIDDLE) * pixels);
     const size_t height = cell->height, last = cell->width - DYADIC_STEP;
     const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
-    for (size_t y = 0; y < height; y++, dst += dst_stride, src += src_stride) {
-        const __m256i down = _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height));
-        __m256i low = eight_dyadic(src, table, across);
-        __m256i high = eight_dyadic(src + 8, table, across + 8);
-        size_t x = 0;
-        while (x < last) {
+    for (size_t y = 0; y < height; y += 2) {
+        // A last row that is alone is done as two.
+        const size_t rows[2] = {y, y + 1 < height ? y + 1 : y};
+        uint8_t *to[2];
+        const uint8_t *from[2];
+        __m256i down[2];
+        for (size_t i = 0; i < 2; i++) {
+            to[i] = dst + (ptrdiff_t)rows[i] * dst_stride;
+            from[i] = src + (ptrdiff_t)rows[i] * src_stride;
+            down[i] = _mm256_broadcastd_epi32(scaled_weights(cell->down[rows[i]], tile_height));
+        }
+        dyadic_sums upper = begin_dyadic(from[0], 0, table, across);
+        for (size_t x = 0;;) {
+            const dyadic_sums lower = begin_dyadic(from[1], x, table, across);
+            finish_dyadic(upper, to[0] + x, down[0], rounding);
             const size_t ahead = next(x, DYADIC_STEP, last);
-            const __m256i low_ahead = eight_dyadic(src + ahead, table, across + ahead);
-            const __m256i high_ahead = eight_dyadic(src + ahead + 8, table, across + ahead + 8);
-            finish_dyadic(low, high, dst + x, down, scale);
-            low = low_ahead;
-            high = high_ahead;
+            if (x < last) upper = begin_dyadic(from[0], ahead, table, across);
+            finish_dyadic(lower, to[1] + x, down[1], rounding);
+            if (x == last) break;
             x = ahead;
         }
-        finish_dyadic(low, high, dst + x, down, scale);
     }
 }
 
@@ -365,12 +387,21 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
     BLEND(uint16_t, (const ce_quad *)cell->scratch, cell->across, 1.0f, begin_u16, finish_u16)
 }
 
-// Clears the counters that it has read.
-static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, float scale) {
+// The table, and the counters back at 0. The excess is not spread over the counters, which would
+// have to wait for it, but added to their sums: up to level v it makes v + 1 shares, and one each of
+// the remainder for levels 0, step, 2 step, … The product that counts those is at least 1/2 / step
+// from an integer, which is more than its error: levels have 16 bits, floats 24.
+static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, size_t all,
+                          uint32_t excess, float scale) {
+    const int32_t share = (int32_t)(excess / all), rest = (int32_t)(excess % all);
+    const float per_step = rest > 0 ? 1.0f / (float)(int)(all / (size_t)rest) : 0.0f;
     const __m256i last = _mm256_set1_epi32(7);
-    __m256i below = _mm256_setzero_si256();
-    size_t v = 0;
-    for (; v + 8 <= levels; v += 8) {
+    const __m256i count = _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8);
+    // The one of level 0 is in here already.
+    __m256i below = _mm256_add_epi32(_mm256_mullo_epi32(count, _mm256_set1_epi32(share)),
+                                     _mm256_set1_epi32(1));
+    __m256 level = _mm256_sub_ps(_mm256_cvtepi32_ps(count), _mm256_set1_ps(0.5f));
+    for (size_t v = 0; v < levels; v += 8) {
         // Running sums in each half, then over both. Only the last addition waits for the eight
         // levels before.
         __m256i sums = _mm256_loadu_si256((const __m256i *)(counts + v));
@@ -379,27 +410,36 @@ static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, float
         sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
         const __m256i lower_half = _mm256_permute2x128_si256(sums, sums, 0x08);
         sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(lower_half, _MM_SHUFFLE(3, 3, 3, 3)));
-        const __m256i all_eight = _mm256_permutevar8x32_epi32(sums, last);
+        const __m256i all_eight = _mm256_add_epi32(_mm256_permutevar8x32_epi32(sums, last),
+                                                   _mm256_set1_epi32(8 * share));
+        const __m256i steps =
+            _mm256_cvttps_epi32(_mm256_mul_ps(level, _mm256_set1_ps(per_step)));
+        sums = _mm256_add_epi32(sums, _mm256_min_epi32(steps, _mm256_set1_epi32(rest - 1)));
+        level = _mm256_add_ps(level, _mm256_set1_ps(8));
         sums = _mm256_add_epi32(sums, below);
         below = _mm256_add_epi32(below, all_eight);
         const __m256i levels_8 = _mm256_cvtps_epi32(
             _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale)));
-        _mm_storeu_si128((__m128i *)(table + v),
-                         _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
-                                          _mm256_extracti128_si256(levels_8, 1)));
+        const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
+                                               _mm256_extracti128_si256(levels_8, 1));
+        if (levels - v < 8) {
+            memcpy(table + v, &words, (levels - v) * sizeof *table);
+        } else {
+            _mm_storeu_si128((__m128i *)(table + v), words);
+        }
     }
-    ce_equalise(table, counts, v, levels, _mm256_cvtsi256_si32(below), scale);
-    memset(counts + v, 0, (levels - v) * sizeof *counts);
 }
 
 static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets,
                             size_t all, int32_t limit, float scale) {
     // The two cases apart, so that the compiler knows how many terms a sum has.
-    const uint32_t excess =
-        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
-                           : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
-    ce_spread(counts, levels, all, excess);
-    equalise(table, counts, levels, scale);
+    if (sets == CE_SETS_U8) {
+        const uint32_t excess = ce_sum_and_cut(counts, 256, CE_SETS_U8, limit);
+        equalise(table, counts, 256, all, excess, scale);
+    } else {
+        const uint32_t excess = ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
+        equalise(table, counts, levels, all, excess, scale);
+    }
 }
 
 const ce_clahe_rows ce_clahe_rows_avx2 = {"avx2", make_table, blend_u8, blend_u16};
