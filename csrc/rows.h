@@ -91,10 +91,10 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS.
-    // at does not decrease; no pixel past src[at[n - 1] + 1] is read.
-    void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                       const ce_weights *w);
+    // Of so many rows: dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >>
+    // CE_HALF_BITS. at does not decrease; no pixel past src[at[n - 1] + 1] is read.
+    void (*across_rows)(int16_t *const *dst, const uint8_t *const *src, size_t rows, size_t n,
+                        const uint32_t *at, const ce_weights *w);
 
     // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
     void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,

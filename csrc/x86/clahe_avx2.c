@@ -271,15 +271,51 @@ static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t mid
             table[v][tile] = (int16_t)(cell->tables[tile][v] - middle);
 }
 
-static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 scale) {
-    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), scale));
+// Weights as integers: times the side of a tile.
+static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 side) {
+    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), side));
     return _mm_packs_epi32(words, words);
 }
 
 static AVX2 void scale_across(integers *across, const ce_cell *cell) {
-    const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
-    for (size_t x = 0; x < cell->width; x++)
-        _mm_storel_epi64((__m128i *)across[x], scaled_weights(cell->across[x], tile_width));
+    const float width = (float)(int)cell->tile_width;
+    const ce_quad *weights = cell->across;
+    size_t x = 0;
+    for (; x + 4 <= cell->width; x += 4) {
+        const __m256 low = _mm256_loadu_ps(weights[x]), high = _mm256_loadu_ps(weights[x + 2]);
+        const __m256i words = _mm256_packs_epi32(
+            _mm256_cvtps_epi32(_mm256_mul_ps(low, _mm256_set1_ps(width))),
+            _mm256_cvtps_epi32(_mm256_mul_ps(high, _mm256_set1_ps(width))));
+        _mm256_storeu_si256((__m256i *)across[x],
+                            _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0)));
+    }
+    for (; x < cell->width; x++)
+        _mm_storel_epi64((__m128i *)across[x], scaled_weights(weights[x], _mm_set1_ps(width)));
+}
+
+// Two rows take turns, so that a step of one is finished while the next of the other is begun.
+static AVX2 void dyadic_rows(uint8_t *const dst[2], const uint8_t *const src[2], size_t width,
+                             const integers *table, const integers *across, const __m256i down[2],
+                             __m256 rounding) {
+    uint8_t *const to = dst[0], *const to_lower = dst[1];
+    const uint8_t *const from = src[0], *const from_lower = src[1];
+    dyadic_sums upper = begin_dyadic(from, 0, table, across), lower;
+    size_t x = 0;
+    for (; x + 2 * DYADIC_STEP <= width; x += DYADIC_STEP) {
+        lower = begin_dyadic(from_lower, x, table, across);
+        finish_dyadic(upper, to + x, down[0], rounding);
+        upper = begin_dyadic(from, x + DYADIC_STEP, table, across);
+        finish_dyadic(lower, to_lower + x, down[1], rounding);
+    }
+    lower = begin_dyadic(from_lower, x, table, across);
+    finish_dyadic(upper, to + x, down[0], rounding);
+    finish_dyadic(lower, to_lower + x, down[1], rounding);
+    if (x + DYADIC_STEP == width) return;
+    x = width - DYADIC_STEP;  // the rest, along with pixels that are done
+    upper = begin_dyadic(from, x, table, across);
+    lower = begin_dyadic(from_lower, x, table, across);
+    finish_dyadic(upper, to + x, down[0], rounding);
+    finish_dyadic(lower, to_lower + x, down[1], rounding);
 }
 
 static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
@@ -291,8 +327,8 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
 
     const float pixels = (float)(int)(cell->tile_width * cell->tile_height);
     const __m256 rounding = _mm256_set1_ps((CE_ROUNDING + MIDDLE) * pixels);
-    const size_t height = cell->height, last = cell->width - DYADIC_STEP;
     const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
+    const size_t height = cell->height;
     for (size_t y = 0; y < height; y += 2) {
         // A last row that is alone is done as two.
         const size_t rows[2] = {y, y + 1 < height ? y + 1 : y};
@@ -304,16 +340,8 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
             from[i] = src + (ptrdiff_t)rows[i] * src_stride;
             down[i] = _mm256_broadcastd_epi32(scaled_weights(cell->down[rows[i]], tile_height));
         }
-        dyadic_sums upper = begin_dyadic(from[0], 0, table, across);
-        for (size_t x = 0;;) {
-            const dyadic_sums lower = begin_dyadic(from[1], x, table, across);
-            finish_dyadic(upper, to[0] + x, down[0], rounding);
-            const size_t ahead = next(x, DYADIC_STEP, last);
-            if (x < last) upper = begin_dyadic(from[0], ahead, table, across);
-            finish_dyadic(lower, to[1] + x, down[1], rounding);
-            if (x == last) break;
-            x = ahead;
-        }
+        dyadic_rows(to, from, cell->width, (const integers *)table, (const integers *)across, down,
+                    rounding);
     }
 }
 
