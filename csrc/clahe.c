@@ -25,6 +25,13 @@
 #include "clahe.h"
 #include "threads.h"
 
+// Ask for memory ahead of time. A processor foresees the walk along a row, but not into a tile.
+#if defined(__GNUC__)
+#define CE_PREFETCH(at) __builtin_prefetch(at)
+#else
+#define CE_PREFETCH(at) ((void)(at))
+#endif
+
 // Index in 0..n-1 of position i >= n, mirrored as in dcb|abcd|cba, and how many positions from
 // there on, before `end`, mirror a run of neighbours: *first is the lowest of them.
 static size_t mirrored_run(size_t i, size_t end, size_t n, size_t *first) {
@@ -69,14 +76,15 @@ static uint16_t largest_level(ce_image image) {
 }
 
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
-// the pixels of two rows take turns in several sets of counters.
+// the pixels of two rows take turns in several sets of counters. What lies to the right of a tile
+// is the next tile.
 static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
                      size_t width) {
     enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
     for (; y + 2 <= height; y += 2, src += 2 * stride) {
-        __builtin_prefetch(src + width);
-        __builtin_prefetch(src + stride + width);
+        CE_PREFETCH(src + width);
+        CE_PREFETCH(src + stride + width);
         size_t x = 0;
         for (; x + 8 <= width; x += 8) {
             uint64_t up, down;
