@@ -76,11 +76,17 @@ typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
 // if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
 typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
 
+// dst[i] = extremum of a[i], a[i + 1], b[i] and b[i + 1]; no overlap of dst.
+typedef void (*ce_square_row)(void *dst, const void *a, const void *b, size_t n);
+
 typedef struct {
-    struct {
-        ce_pair_row pair_row;
-        ce_window_row window_row;
-    } min, max;
+    ce_pair_row pair_row;
+    ce_window_row window_row;
+    ce_square_row square_row;
+} ce_extremum;
+
+typedef struct {
+    ce_extremum min, max;
 } ce_extrema;
 
 typedef struct {

@@ -28,6 +28,20 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
+    static inline void extremum##_four_row_u##bits(                                                \
+        uint##bits##_t *to, const uint##bits##_t *p, const uint##bits##_t *q,                      \
+        const uint##bits##_t *r, const uint##bits##_t *s, size_t n) {                              \
+        enum { LANES = 128 / bits };                                                               \
+        for (size_t i = 0; i < n; i += LANES) {                                                    \
+            if (i + LANES > n) i = n - LANES;                                                      \
+            vst1q_u##bits(to + i, v##extremum##q_u##bits(                                          \
+                                      v##extremum##q_u##bits(vld1q_u##bits(p + i),                 \
+                                                             vld1q_u##bits(q + i)),                \
+                                      v##extremum##q_u##bits(vld1q_u##bits(r + i),                 \
+                                                             vld1q_u##bits(s + i))));              \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
     static void extremum##_window_row_u##bits(void *dst, const void *src, size_t reach,            \
                                               size_t length, size_t n) {                           \
         enum { LANES = 128 / bits };                                                               \
@@ -43,14 +57,16 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
             ce_morph_rows_portable.u##bits.extremum.window_row(dst, src, reach, length, n);        \
             return;                                                                                \
         }                                                                                          \
-        for (size_t i = 0; i < n; i += LANES) {                                                    \
-            if (i + LANES > n) i = n - LANES;                                                      \
-            vst1q_u##bits(to + i, v##extremum##q_u##bits(                                          \
-                                      v##extremum##q_u##bits(vld1q_u##bits(p + i),                 \
-                                                             vld1q_u##bits(q + i)),                \
-                                      v##extremum##q_u##bits(vld1q_u##bits(r + i),                 \
-                                                             vld1q_u##bits(s + i))));              \
-        }                                                                                          \
+        extremum##_four_row_u##bits(to, p, q, r, s, n);                                            \
+    }                                                                                              \
+                                                                                                   \
+    static void extremum##_square_row_u##bits(void *dst, const void *a, const void *b, size_t n) { \
+        enum { LANES = 128 / bits };                                                               \
+        const uint##bits##_t *p = a, *q = b;                                                       \
+        if (n < LANES)                                                                             \
+            ce_morph_rows_portable.u##bits.extremum.square_row(dst, a, b, n);                      \
+        else                                                                                       \
+            extremum##_four_row_u##bits(dst, p, p + 1, q, q + 1, n);                               \
     }
 
 DEFINE_ROWS(min, 8)
@@ -60,8 +76,10 @@ DEFINE_ROWS(max, 16)
 
 const ce_morph_rows ce_morph_rows_neon = {
     .name = "neon",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8, min_square_row_u8},
+           {max_pair_row_u8, max_window_row_u8, max_square_row_u8}},
+    .u16 = {{min_pair_row_u16, min_window_row_u16, min_square_row_u16},
+            {max_pair_row_u16, max_window_row_u16, max_square_row_u16}},
 };
 
 #endif

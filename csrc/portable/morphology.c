@@ -43,6 +43,16 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
                 const pixel##_pixel left = EXTREMUM(p[i], q[i]), right = EXTREMUM(r[i], s[i]);    \
                 to[i] = EXTREMUM(left, right);                                                    \
             }                                                                                     \
+    }                                                                                             \
+                                                                                                  \
+    static void extremum##_square_row_##pixel(void *restrict dst, const void *a, const void *b,   \
+                                              size_t n) {                                         \
+        pixel##_pixel *restrict to = dst;                                                         \
+        const pixel##_pixel *p = a, *q = b;                                                       \
+        for (size_t i = 0; i < n; i++) {                                                          \
+            const pixel##_pixel up = EXTREMUM(p[i], p[i + 1]), down = EXTREMUM(q[i], q[i + 1]);   \
+            to[i] = EXTREMUM(up, down);                                                           \
+        }                                                                                         \
     }
 
 typedef uint8_t u8_pixel;
@@ -55,6 +65,8 @@ DEFINE_ROWS(max, u16, MORE)
 
 const ce_morph_rows ce_morph_rows_portable = {
     .name = "portable",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8, min_square_row_u8},
+           {max_pair_row_u8, max_window_row_u8, max_square_row_u8}},
+    .u16 = {{min_pair_row_u16, min_window_row_u16, min_square_row_u16},
+            {max_pair_row_u16, max_window_row_u16, max_square_row_u16}},
 };

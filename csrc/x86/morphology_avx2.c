@@ -37,6 +37,26 @@ static inline AVX2 __m256i load(const void *at) { return _mm256_loadu_si256(at);
         _mm256_storeu_si256((void *)(to + i), VEXTREMUM(load(p + i), load(q + i)));               \
     }                                                                                             \
                                                                                                   \
+    static inline AVX2 void extremum##_four_row_##pixel(                                          \
+        pixel##_pixel *to, const pixel##_pixel *p, const pixel##_pixel *q, const pixel##_pixel *r,\
+        const pixel##_pixel *s, size_t n) {                                                       \
+        enum { LANES = VECTOR / sizeof(pixel##_pixel) };                                          \
+        if (n < LANES) {                                                                          \
+            for (size_t i = 0; i < n; i++) {                                                      \
+                const pixel##_pixel left = EXTREMUM(p[i], q[i]), right = EXTREMUM(r[i], s[i]);    \
+                to[i] = EXTREMUM(left, right);                                                    \
+            }                                                                                     \
+            return;                                                                               \
+        }                                                                                         \
+        for (size_t i = 0;; i += LANES) {                                                         \
+            if (i + LANES > n) i = n - LANES;                                                     \
+            const __m256i left = VEXTREMUM(load(p + i), load(q + i));                             \
+            const __m256i right = VEXTREMUM(load(r + i), load(s + i));                            \
+            _mm256_storeu_si256((void *)(to + i), VEXTREMUM(left, right));                        \
+            if (i + LANES == n) return;                                                           \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
     static AVX2 void extremum##_window_row_##pixel(void *dst, const void *src, size_t reach,    \
                                                      size_t length, size_t n) {                   \
         enum { LANES = VECTOR / sizeof(pixel##_pixel) };                                          \
@@ -48,14 +68,7 @@ static inline AVX2 __m256i load(const void *at) { return _mm256_loadu_si256(at);
             extremum##_pair_row_##pixel(dst, p, q, n);                                            \
             return;                                                                               \
         }                                                                                         \
-        if (n < LANES) {                                                                          \
-            for (size_t i = 0; i < n; i++) {                                                      \
-                const pixel##_pixel left = EXTREMUM(p[i], q[i]), right = EXTREMUM(r[i], s[i]);    \
-                to[i] = EXTREMUM(left, right);                                                    \
-            }                                                                                     \
-            return;                                                                               \
-        }                                                                                         \
-        if (length <= 3 * reach) {                                                                \
+        if (length <= 3 * reach && n >= LANES) {                                                                \
             for (size_t i = 0;; i += LANES) {                                                     \
                 if (i + LANES > n) i = n - LANES;                                                 \
                 const __m256i left = VEXTREMUM(load(p + i), load(q + i));                         \
@@ -63,13 +76,13 @@ static inline AVX2 __m256i load(const void *at) { return _mm256_loadu_si256(at);
                 if (i + LANES == n) return;                                                       \
             }                                                                                     \
         }                                                                                         \
-        for (size_t i = 0;; i += LANES) {                                                         \
-            if (i + LANES > n) i = n - LANES;                                                     \
-            const __m256i left = VEXTREMUM(load(p + i), load(q + i));                             \
-            const __m256i right = VEXTREMUM(load(r + i), load(s + i));                            \
-            _mm256_storeu_si256((void *)(to + i), VEXTREMUM(left, right));                        \
-            if (i + LANES == n) return;                                                           \
-        }                                                                                         \
+        extremum##_four_row_##pixel(to, p, q, r, s, n);                                           \
+    }                                                                                             \
+                                                                                                  \
+    static AVX2 void extremum##_square_row_##pixel(void *dst, const void *a, const void *b,       \
+                                                   size_t n) {                                    \
+        const pixel##_pixel *p = a, *q = b;                                                       \
+        extremum##_four_row_##pixel(dst, p, p + 1, q, q + 1, n);                                  \
     }
 
 typedef uint8_t u8_pixel;
@@ -82,8 +95,10 @@ DEFINE_ROWS(max, u16, MORE, _mm256_max_epu16)
 
 const ce_morph_rows ce_morph_rows_avx2 = {
     .name = "avx2",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8, min_square_row_u8},
+           {max_pair_row_u8, max_window_row_u8, max_square_row_u8}},
+    .u16 = {{min_pair_row_u16, min_window_row_u16, min_square_row_u16},
+            {max_pair_row_u16, max_window_row_u16, max_square_row_u16}},
 };
 
 #endif
