@@ -28,8 +28,10 @@
 // Ask for memory ahead of time. A processor foresees the walk along a row, but not into a tile.
 #if defined(__GNUC__)
 #define CE_PREFETCH(at) __builtin_prefetch(at)
+#define CE_NOINLINE __attribute__((noinline))
 #else
 #define CE_PREFETCH(at) ((void)(at))
+#define CE_NOINLINE
 #endif
 
 // Index in 0..n-1 of position i >= n, mirrored as in dcb|abcd|cba, and how many positions from
@@ -77,8 +79,8 @@ static uint16_t largest_level(ce_image image) {
 
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
 // the pixels of two rows take turns in several sets of counters. What lies to the right of a tile
-// is the next tile.
-static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
+// is the next tile. Inlined, it would have to share its registers.
+static CE_NOINLINE void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
                      size_t width) {
     enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
