@@ -328,20 +328,17 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
     const float pixels = (float)(int)(cell->tile_width * cell->tile_height);
     const __m256 rounding = _mm256_set1_ps((CE_ROUNDING + MIDDLE) * pixels);
     const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
-    const size_t height = cell->height;
-    for (size_t y = 0; y < height; y += 2) {
-        // A last row that is alone is done as two.
-        const size_t rows[2] = {y, y + 1 < height ? y + 1 : y};
-        uint8_t *to[2];
-        const uint8_t *from[2];
-        __m256i down[2];
-        for (size_t i = 0; i < 2; i++) {
-            to[i] = dst + (ptrdiff_t)rows[i] * dst_stride;
-            from[i] = src + (ptrdiff_t)rows[i] * src_stride;
-            down[i] = _mm256_broadcastd_epi32(scaled_weights(cell->down[rows[i]], tile_height));
-        }
+    for (size_t y = 0; y < cell->height; y += 2) {
+        const size_t lower = y + 1 < cell->height;  // a last row that is alone is done as two
+        uint8_t *const to[2] = {dst, dst + (ptrdiff_t)lower * dst_stride};
+        const uint8_t *const from[2] = {src, src + (ptrdiff_t)lower * src_stride};
+        const __m256i down[2] = {
+            _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height)),
+            _mm256_broadcastd_epi32(scaled_weights(cell->down[y + lower], tile_height))};
         dyadic_rows(to, from, cell->width, (const integers *)table, (const integers *)across, down,
                     rounding);
+        dst += 2 * dst_stride;
+        src += 2 * src_stride;
     }
 }
 
