@@ -76,17 +76,17 @@ typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
 // if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
 typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
 
-// dst[i] = extremum of a[i], a[i + 1], b[i] and b[i + 1]; no overlap of dst.
-typedef void (*ce_square_row)(void *dst, const void *a, const void *b, size_t n);
+// Pixel j of row i of dst = the maximum of the minima of the four 2x2 squares of pixels in columns j
+// to j + 2 of src[i], src[i + 1], src[i + 2]. Rows of dst are stride bytes apart; no overlap.
+typedef void (*ce_open_2x2_rows)(void *dst, ptrdiff_t stride, const uint8_t *const *src,
+                                 size_t rows, size_t n);
 
 typedef struct {
-    ce_pair_row pair_row;
-    ce_window_row window_row;
-    ce_square_row square_row;
-} ce_extremum;
-
-typedef struct {
-    ce_extremum min, max;
+    struct {
+        ce_pair_row pair_row;
+        ce_window_row window_row;
+    } min, max;
+    ce_open_2x2_rows open_2x2_rows;
 } ce_extrema;
 
 typedef struct {
