@@ -80,8 +80,8 @@ static uint16_t largest_level(ce_image image) {
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
 // the pixels of two rows take turns in several sets of counters. What lies to the right of a tile
 // is the next tile. Inlined, it would have to share its registers.
-static CE_NOINLINE void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
-                     size_t width) {
+static CE_NOINLINE void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride,
+                                 size_t height, size_t width) {
     enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
     for (; y + 2 <= height; y += 2, src += 2 * stride) {
@@ -186,12 +186,12 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
     // Vectors of counters that lie across two lines of cache would take twice as long.
     const size_t counters = threads * sets * CE_SET_STRIDE(clahe->levels);
     int32_t *memory = calloc(counters + LINE / sizeof *memory, sizeof *memory);
-    const tables_job job = {
-        clahe, image, integer_limit(clip_limit, (double)tile_pixels, (double)all), next_line(memory)};
+    tables_job job = {clahe, image, integer_limit(clip_limit, (double)tile_pixels, (double)all),
+                      next_line(memory)};
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
     const int enough = memory != NULL && clahe->tables != NULL;
     if (enough)
-        ce_parallel(threads, tiles, make_tables, (void *)&job);
+        ce_parallel(threads, tiles, make_tables, &job);
     else
         free(clahe->tables);
     free(memory);

@@ -76,8 +76,8 @@ typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
 // if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
 typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
 
-// Pixel j of row i of dst = the maximum of the minima of the four 2x2 squares of pixels in columns j
-// to j + 2 of src[i], src[i + 1], src[i + 2]. Rows of dst are stride bytes apart; no overlap.
+// Pixel j of row i of dst = the maximum of the minima of the four 2x2 squares of pixels in columns
+// j to j + 2 of src[i], src[i + 1], src[i + 2]. Rows of dst are stride bytes apart; no overlap.
 typedef void (*ce_open_2x2_rows)(void *dst, ptrdiff_t stride, const uint8_t *const *src,
                                  size_t rows, size_t n);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Across, four output pixels of some rows at a time, if they read from at most 16 bytes: one table look-up puts
-// their neighbours next to each other, as words.
+// Across, four output pixels of some rows at a time, if they read from at most 16 bytes: one table
+// look-up puts their neighbours next to each other, as words.
 //
 //     src        | a . b c . d e . . |
 //     neighbours | a 0 b 0 | b 0 c 0 | d 0 e 0 |      times left, right; added in pairs

@@ -413,9 +413,9 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
 }
 
 // The table, and the counters back at 0. The excess is not spread over the counters, which would
-// have to wait for it, but added to their sums: up to level v it makes v + 1 shares, and one each of
-// the remainder for levels 0, step, 2 step, … The product that counts those is at least 1/2 / step
-// from an integer, which is more than its error: levels have 16 bits, floats 24.
+// have to wait for it, but added to their sums: up to level v it makes v + 1 shares, and one each
+// of the remainder for levels 0, step, 2 step, … The product that counts those is at least
+// 1/2 / step from an integer, which is more than its error: levels have 16 bits, floats 24.
 static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, size_t all,
                           uint32_t excess, float scale) {
     const int32_t share = (int32_t)(excess / all), rest = (int32_t)(excess % all);

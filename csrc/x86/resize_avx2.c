@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Across, eight output pixels of some rows at a time. Where four of them read from at most 16 bytes, one shuffle
-// per half of a register puts their neighbours next to each other, as words:
+// Across, eight output pixels of some rows at a time. Where four of them read from at most 16 bytes,
+// one shuffle per half of a register puts their neighbours next to each other, as words:
 //
 //     src        | . a b . c d e . . |
 //     neighbours | a 0 b 0 | b 0 c 0 | d 0 e 0 |      times left, right; the products added
@@ -19,7 +19,7 @@
 
 enum { STEP = 8, WINDOW = 16, BYTES = 32 };
 
-// Bytes of a row from which four output pixels are read, if they lie that near.
+// Whether four output pixels each read from one window; where one begins.
 static inline int is_near(const uint32_t *at, size_t readable) {
     return at[3] - at[0] <= WINDOW - 2 && at[7] - at[4] <= WINDOW - 2 && readable >= WINDOW;
 }
