@@ -25,6 +25,15 @@
 #include "clahe.h"
 #include "threads.h"
 
+// Ask for memory ahead of time. A processor foresees the walk along a row, but not into a tile.
+#if defined(__GNUC__)
+#define CE_PREFETCH(at) __builtin_prefetch(at)
+#define CE_NOINLINE __attribute__((noinline))
+#else
+#define CE_PREFETCH(at) ((void)(at))
+#define CE_NOINLINE
+#endif
+
 // Index in 0..n-1 of position i >= n, mirrored as in dcb|abcd|cba, and how many positions from
 // there on, before `end`, mirror a run of neighbours: *first is the lowest of them.
 static size_t mirrored_run(size_t i, size_t end, size_t n, size_t *first) {
@@ -69,12 +78,15 @@ static uint16_t largest_level(ce_image image) {
 }
 
 // Neighbouring pixels are often equal, and a counter that was just written is slow to read back:
-// the pixels of two rows take turns in several sets of counters.
-static void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride, size_t height,
-                     size_t width) {
+// the pixels of two rows take turns in several sets of counters. What lies to the right of a tile
+// is the next tile. Inlined, it would have to share its registers.
+static CE_NOINLINE void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t stride,
+                                 size_t height, size_t width) {
     enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
     for (; y + 2 <= height; y += 2, src += 2 * stride) {
+        CE_PREFETCH(src + width);
+        CE_PREFETCH(src + stride + width);
         size_t x = 0;
         for (; x + 8 <= width; x += 8) {
             uint64_t up, down;
@@ -104,6 +116,12 @@ static void count_u16(int32_t *counts, size_t levels, const uint16_t *src, ptrdi
         for (; x < width; x++) counts[src[x]]++;
         src = (const uint16_t *)((const char *)src + stride);
     }
+}
+
+enum { LINE = 64 };  // of cache, in bytes
+
+static void *next_line(const void *memory) {
+    return (void *)(((uintptr_t)memory + LINE - 1) / LINE * LINE);
 }
 
 typedef struct {
@@ -165,15 +183,18 @@ ce_status ce_clahe_begin(ce_clahe *clahe, ce_image image, unsigned bits, double 
     threads = ce_threads(threads, tiles);
     const size_t sets = bits == 8 ? CE_SETS_U8 : CE_SETS_U16;
     const size_t tile_pixels = clahe->tile_height * clahe->tile_width;
+    // Vectors of counters that lie across two lines of cache would take twice as long.
+    const size_t counters = threads * sets * CE_SET_STRIDE(clahe->levels);
+    int32_t *memory = calloc(counters + LINE / sizeof *memory, sizeof *memory);
     tables_job job = {clahe, image, integer_limit(clip_limit, (double)tile_pixels, (double)all),
-                      calloc(threads * sets, CE_SET_STRIDE(clahe->levels) * sizeof(int32_t))};
+                      next_line(memory)};
     clahe->tables = malloc(tiles * clahe->levels * sizeof *clahe->tables);
-    const int enough = job.counts != NULL && clahe->tables != NULL;
+    const int enough = memory != NULL && clahe->tables != NULL;
     if (enough)
         ce_parallel(threads, tiles, make_tables, &job);
     else
         free(clahe->tables);
-    free(job.counts);
+    free(memory);
     return enough ? CE_OK : CE_NO_MEMORY;
 }
 
@@ -184,7 +205,7 @@ static size_t clamped(ptrdiff_t tile, size_t tiles) {
 }
 
 // Quads are read four and more at a time: those of a span, and of a table, start a line of cache.
-enum { LINE = 64, QUADS = LINE / sizeof(ce_quad) };
+enum { QUADS = LINE / sizeof(ce_quad) };
 
 // So many quads and the rest of a line.
 static size_t lines(size_t quads) { return (quads + QUADS - 1) / QUADS * QUADS; }
@@ -192,7 +213,7 @@ static size_t lines(size_t quads) { return (quads + QUADS - 1) / QUADS * QUADS; 
 static ce_quad *allocate_quads(void **memory, size_t count) {
     const int fits = count < SIZE_MAX / sizeof(ce_quad) - QUADS;
     *memory = fits ? malloc((count + QUADS) * sizeof(ce_quad)) : NULL;
-    return *memory == NULL ? NULL : (ce_quad *)(((uintptr_t)*memory + LINE - 1) / LINE * LINE);
+    return *memory == NULL ? NULL : next_line(*memory);
 }
 
 ce_status ce_axis_begin(ce_axis *axis, const size_t *at, size_t count, size_t tile, size_t tiles) {

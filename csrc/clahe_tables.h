@@ -47,9 +47,12 @@ static CE_ALWAYS_INLINE void ce_spread(int32_t *counts, size_t levels, size_t al
     for (size_t i = 0; i < rest && i * step < levels; i++) counts[i * step]++;
 }
 
-// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, half to even.
+// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, half to even,
+// into the low bits.
+#define CE_ROUNDING 12582912.0f
+
 static CE_ALWAYS_INLINE uint16_t ce_rounded(float value) {
-    const float sum = value + 12582912.0f;
+    const float sum = value + CE_ROUNDING;
     uint32_t bits;
     memcpy(&bits, &sum, sizeof bits);
     return (uint16_t)bits;

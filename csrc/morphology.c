@@ -23,6 +23,9 @@
 // both directions and dilated across; these wait in a ring, where their tails replace them:
 //
 //     src -> eroded down -> across -> dilated across -> ring of k rows -> dilated down -> dst
+//
+// An opening by 2x2 looks at the 3x3 pixels that end with its own, and takes one step. What lies
+// before the first row or column may there be taken for a copy of it, which changes no extremum.
 
 #include <stdlib.h>
 #include <string.h>
@@ -154,11 +157,44 @@ static size_t scratch_stride(size_t bytes) {
     return ((bytes + CACHE_LINE - 1) / CACHE_LINE | 1) * CACHE_LINE;
 }
 
+// A batch of rows is narrow enough for the cache, whatever their distance. Its first columns are
+// opened in a copy, with two more to the left.
+enum { BATCH = 16, BEFORE = 2, EDGE = 32 };
+
+static void open_2x2(const ce_extrema *kernels, size_t pixel_bytes, const uint8_t *src,
+                     ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride, size_t height,
+                     size_t width) {
+    const size_t edge = width < EDGE ? width : EDGE;
+    uint16_t copies[BATCH + BEFORE][BEFORE + EDGE];  // of pixels of either type
+    for (size_t top = 0; top < height; top += BATCH, dst += BATCH * dst_stride) {
+        const size_t rows = height - top < BATCH ? height - top : BATCH;
+        const uint8_t *from[BATCH + BEFORE], *edges[BATCH + BEFORE];
+        for (size_t i = 0; i < rows + BEFORE; i++) {
+            const size_t row = top + i < BEFORE ? 0 : top + i - BEFORE;
+            from[i] = src + (ptrdiff_t)row * src_stride;
+            uint8_t *copy = (uint8_t *)copies[i];
+            edges[i] = copy;
+            for (size_t j = 0; j < BEFORE; j++, copy += pixel_bytes)
+                memcpy(copy, from[i], pixel_bytes);
+            memcpy(copy, from[i], edge * pixel_bytes);
+            from[i] += (edge - (edge < width ? BEFORE : 0)) * pixel_bytes;
+        }
+        kernels->open_2x2_rows(dst, dst_stride, edges, rows, edge);
+        if (edge < width)
+            kernels->open_2x2_rows(dst + edge * pixel_bytes, dst_stride, from, rows, width - edge);
+    }
+}
+
 static ce_status open(const ce_extrema *kernels, size_t pixel_bytes, const uint8_t *src,
                       ptrdiff_t src_stride, uint8_t *dst, ptrdiff_t dst_stride, size_t height,
                       size_t width, size_t kernel_rows, size_t kernel_cols) {
     if (height == 0 || width == 0 || kernel_rows == 0 || kernel_cols == 0) return CE_EMPTY;
     if (height > INT32_MAX || width > INT32_MAX) return CE_TOO_LARGE;
+
+    if (kernel_rows == 2 && kernel_cols == 2) {
+        open_2x2(kernels, pixel_bytes, src, src_stride, dst, dst_stride, height, width);
+        return CE_OK;
+    }
 
     // Both windows are clamped: at most 2 * height rows, and 4 lines of at most 3 * width pixels.
     const window down = make_window(kernel_rows, height), across = make_window(kernel_cols, width);

@@ -97,41 +97,57 @@ void ce_resize_end(ce_resize *r) {
     free(r->down);
 }
 
+// Rows of the result are made in batches: rows of the image that are weighted across together share
+// the work on positions and weights. As these rows only grow, each is new or one of the last two.
+enum { BATCH = 4, LANES = 2 * BATCH + 2 };
+
+typedef struct {
+    int16_t *lanes[LANES];  // that of the i-th row is i % LANES
+    size_t held[LANES];     // which row of the image it holds
+    size_t count;           // rows so far
+} lane_ring;
+
+// Which in the ring holds this row; one that is new is yet to be filled.
+static size_t place_of(lane_ring *ring, size_t row) {
+    for (size_t back = 1; back <= 2 && back <= ring->count; back++)
+        if (ring->held[(ring->count - back) % LANES] == row) return ring->count - back;
+    ring->held[ring->count % LANES] = row;
+    return ring->count++;
+}
+
 static ce_status interpolate(const ce_resize *r, const uint8_t *src, ptrdiff_t src_stride,
                              uint8_t *dst, ptrdiff_t dst_stride) {
     const ce_resize_rows *kernels = ce_active_resize();
-    int16_t *lanes = malloc(2 * r->width * sizeof *lanes);
-    if (lanes == NULL) return CE_NO_MEMORY;
-    int16_t *up = lanes, *down = lanes + r->width;
-    size_t up_row = SIZE_MAX, down_row = SIZE_MAX;  // which rows of the image they hold
-    uint8_t pair[2];                                // for an image of one column: its pixel twice
+    if (r->width > SIZE_MAX / LANES / sizeof(int16_t)) return CE_NO_MEMORY;
+    int16_t *memory = malloc(LANES * r->width * sizeof *memory);
+    if (memory == NULL) return CE_NO_MEMORY;
+    lane_ring ring = {.count = 0};
+    for (size_t i = 0; i < LANES; i++) ring.lanes[i] = memory + i * r->width;
 
-    for (size_t y = 0; y < r->height; y++) {
-        const ce_pair rows = r->rows[y];
-        // Positions only grow: the upper row is often the lower one of the line before.
-        if (rows.first != up_row && rows.first == down_row) {
-            int16_t *swap = up;
-            up = down;
-            down = swap;
-            up_row = down_row;
-            down_row = SIZE_MAX;
+    for (size_t top = 0; top < r->height; top += BATCH) {
+        const size_t batch = r->height - top < BATCH ? r->height - top : BATCH;
+        size_t up[BATCH], down[BATCH], filled = ring.count, rows = 0;
+        for (size_t i = 0; i < batch; i++) {
+            up[i] = place_of(&ring, r->rows[top + i].first);
+            down[i] = place_of(&ring, r->rows[top + i].second);
         }
-        for (int lower = 0; lower < 2; lower++) {
-            size_t *held = lower ? &down_row : &up_row;
-            const size_t wanted = lower ? rows.second : rows.first;
-            if (*held == wanted) continue;
-            const uint8_t *row = src + (ptrdiff_t)wanted * src_stride;
-            if (r->single) {
-                pair[0] = pair[1] = row[0];
-                row = pair;
-            }
-            kernels->across_row(lower ? down : up, row, r->width, r->at, r->across);
-            *held = wanted;
+        int16_t *to[2 * BATCH];
+        const uint8_t *from[2 * BATCH];
+        uint8_t pairs[2 * BATCH][2];  // for an image of one column: its pixels twice
+        for (; filled < ring.count; filled++, rows++) {
+            to[rows] = ring.lanes[filled % LANES];
+            from[rows] = src + (ptrdiff_t)ring.held[filled % LANES] * src_stride;
+            if (!r->single) continue;
+            pairs[rows][0] = pairs[rows][1] = *from[rows];
+            from[rows] = pairs[rows];
         }
-        kernels->down_row(dst + (ptrdiff_t)y * dst_stride, up, down, r->width, r->down[y].left,
-                          r->down[y].right);
+        kernels->across_rows(to, from, rows, r->width, r->at, r->across);
+        for (size_t i = 0; i < batch; i++)
+            kernels->down_row(dst + (ptrdiff_t)(top + i) * dst_stride, ring.lanes[up[i] % LANES],
+                              ring.lanes[down[i] % LANES], r->width, r->down[top + i].left,
+                              r->down[top + i].right);
     }
-    free(lanes);
+    free(memory);
     return CE_OK;
 }
 

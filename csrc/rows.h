@@ -76,11 +76,17 @@ typedef void (*ce_pair_row)(void *dst, const void *a, const void *b, size_t n);
 // if src holds those of windows of `reach`. reach < length <= 4 * reach; no overlap.
 typedef void (*ce_window_row)(void *dst, const void *src, size_t reach, size_t length, size_t n);
 
+// Pixel j of row i of dst = the maximum of the minima of the four 2x2 squares of pixels in columns
+// j to j + 2 of src[i], src[i + 1], src[i + 2]. Rows of dst are stride bytes apart; no overlap.
+typedef void (*ce_open_2x2_rows)(void *dst, ptrdiff_t stride, const uint8_t *const *src,
+                                 size_t rows, size_t n);
+
 typedef struct {
     struct {
         ce_pair_row pair_row;
         ce_window_row window_row;
     } min, max;
+    ce_open_2x2_rows open_2x2_rows;
 } ce_extrema;
 
 typedef struct {
@@ -91,10 +97,10 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >> CE_HALF_BITS.
-    // at does not decrease; no pixel past src[at[n - 1] + 1] is read.
-    void (*across_row)(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                       const ce_weights *w);
+    // Of so many rows: dst[i] = (src[at[i]] * w[i].left + src[at[i] + 1] * w[i].right) >>
+    // CE_HALF_BITS. at does not decrease; no pixel past src[at[n - 1] + 1] is read.
+    void (*across_rows)(int16_t *const *dst, const uint8_t *const *src, size_t rows, size_t n,
+                        const uint32_t *at, const ce_weights *w);
 
     // dst[i] = (hi(up[i] * top) + hi(down[i] * bottom) + 2) >> 2, hi(p) = p >> CE_PRODUCT_BITS.
     void (*down_row)(uint8_t *dst, const int16_t *up, const int16_t *down, size_t n, int16_t top,

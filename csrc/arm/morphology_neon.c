@@ -58,10 +58,54 @@ DEFINE_ROWS(max, 8)
 DEFINE_ROWS(min, 16)
 DEFINE_ROWS(max, 16)
 
+// Down a strip of columns: each row is read once, and the minima and maxima that the next row needs
+// stay in registers.
+#define DEFINE_OPEN_2X2(bits, type)                                                                \
+    static inline void pair_minima_u##bits(type minima[2], const uint##bits##_t *src) {            \
+        const type middle = vld1q_u##bits(src + 1);                                                \
+        minima[0] = vminq_u##bits(vld1q_u##bits(src), middle);                                     \
+        minima[1] = vminq_u##bits(middle, vld1q_u##bits(src + 2));                                 \
+    }                                                                                              \
+                                                                                                   \
+    static void open_2x2_rows_u##bits(void *dst, ptrdiff_t stride, const uint8_t *const *src,      \
+                                      size_t rows, size_t n) {                                     \
+        enum { LANES = 128 / bits };                                                               \
+        if (n < LANES) {                                                                           \
+            ce_morph_rows_portable.u##bits.open_2x2_rows(dst, stride, src, rows, n);               \
+            return;                                                                                \
+        }                                                                                          \
+        for (size_t i = 0; i < n; i += LANES) {                                                    \
+            if (i + LANES > n) i = n - LANES;                                                      \
+            uint8_t *to = (uint8_t *)((uint##bits##_t *)dst + i);                                  \
+            type above[2], upper = vdupq_n_u##bits(0);                                             \
+            pair_minima_u##bits(above, (const uint##bits##_t *)(const void *)src[0] + i);          \
+            for (size_t row = 1; row < rows + 2; row++) {                                          \
+                type here[2];                                                                      \
+                pair_minima_u##bits(here, (const uint##bits##_t *)(const void *)src[row] + i);     \
+                const type lower = vmaxq_u##bits(vminq_u##bits(above[0], here[0]),                 \
+                                                 vminq_u##bits(above[1], here[1]));                \
+                if (row > 1) {                                                                     \
+                    vst1q_u##bits((uint##bits##_t *)(void *)to, vmaxq_u##bits(upper, lower));      \
+                    to += stride;                                                                  \
+                }                                                                                  \
+                upper = lower;                                                                     \
+                above[0] = here[0];                                                                \
+                above[1] = here[1];                                                                \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+DEFINE_OPEN_2X2(8, uint8x16_t)
+DEFINE_OPEN_2X2(16, uint16x8_t)
+
 const ce_morph_rows ce_morph_rows_neon = {
     .name = "neon",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8},
+           {max_pair_row_u8, max_window_row_u8},
+           open_2x2_rows_u8},
+    .u16 = {{min_pair_row_u16, min_window_row_u16},
+            {max_pair_row_u16, max_window_row_u16},
+            open_2x2_rows_u16},
 };
 
 #endif

@@ -8,9 +8,6 @@
 // In blocks: the look-ups are scalar, the arithmetic after them is what a compiler vectorises.
 enum { BLOCK = 64 };
 
-// Adding 1.5 * 2^23 leaves no bits for a fraction: it rounds, half to even, into the low bits.
-static const float ROUNDING = 12582912.0f;
-
 // What four tiles make of each level, side by side, so that a pixel costs one look-up: four bytes
 // of an integer, the first tile lowest.
 static void pack_u8(uint32_t *packed, const ce_cell *cell) {
@@ -31,7 +28,7 @@ static void blend_block_u8(uint8_t *restrict dst, const uint8_t *restrict src, s
         const float down_left = (float)(int32_t)(found[i] >> 16 & 255);
         const float down_right = (float)(int32_t)(found[i] >> 24);
         const float sum = (up_left * left[i] + up_right * right[i]) * top +
-                          (down_left * left[i] + down_right * right[i]) * bottom + ROUNDING;
+                          (down_left * left[i] + down_right * right[i]) * bottom + CE_ROUNDING;
         memcpy(&result[i], &sum, sizeof sum);
     }
     for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)result[i];
@@ -73,7 +70,7 @@ static void blend_row_u16(uint16_t *restrict dst, const uint16_t *restrict src, 
         for (size_t i = 0; i < 4 * block; i++) product[i] *= weights[i];
         for (size_t i = 0; i < block; i++) {
             const float *p = product + 4 * i;
-            const float sum = (p[0] + p[1]) * top + (p[2] + p[3]) * bottom + ROUNDING;
+            const float sum = (p[0] + p[1]) * top + (p[2] + p[3]) * bottom + CE_ROUNDING;
             memcpy(&result[i], &sum, sizeof sum);
         }
         for (size_t i = 0; i < block; i++) dst[x + i] = (uint16_t)result[i];

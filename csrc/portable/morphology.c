@@ -53,8 +53,37 @@ DEFINE_ROWS(max, u8, MORE)
 DEFINE_ROWS(min, u16, LESS)
 DEFINE_ROWS(max, u16, MORE)
 
+#define DEFINE_OPEN_2X2(pixel)                                                                    \
+    static void open_2x2_rows_##pixel(void *dst, ptrdiff_t stride, const uint8_t *const *src,     \
+                                      size_t rows, size_t n) {                                    \
+        for (size_t row = 0; row < rows; row++) {                                                 \
+            const pixel##_pixel *p = (const void *)src[row], *q = (const void *)src[row + 1],     \
+                                *r = (const void *)src[row + 2];                                  \
+            pixel##_pixel *restrict to = (void *)((uint8_t *)dst + (ptrdiff_t)row * stride);      \
+            for (size_t i = 0; i < n; i++) {                                                      \
+                const pixel##_pixel up0 = LESS(p[i], q[i]), up1 = LESS(p[i + 1], q[i + 1]),       \
+                                    up2 = LESS(p[i + 2], q[i + 2]);                               \
+                const pixel##_pixel down0 = LESS(q[i], r[i]), down1 = LESS(q[i + 1], r[i + 1]),   \
+                                    down2 = LESS(q[i + 2], r[i + 2]);                             \
+                const pixel##_pixel up_left = LESS(up0, up1), up_right = LESS(up1, up2);          \
+                const pixel##_pixel down_left = LESS(down0, down1);                               \
+                const pixel##_pixel down_right = LESS(down1, down2);                              \
+                const pixel##_pixel up = MORE(up_left, up_right);                                 \
+                const pixel##_pixel down = MORE(down_left, down_right);                           \
+                to[i] = MORE(up, down);                                                           \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+DEFINE_OPEN_2X2(u8)
+DEFINE_OPEN_2X2(u16)
+
 const ce_morph_rows ce_morph_rows_portable = {
     .name = "portable",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8},
+           {max_pair_row_u8, max_window_row_u8},
+           open_2x2_rows_u8},
+    .u16 = {{min_pair_row_u16, min_window_row_u16},
+            {max_pair_row_u16, max_window_row_u16},
+            open_2x2_rows_u16},
 };

@@ -210,36 +210,51 @@ static inline AVX2 __m256i four_sums(const integers *table, size_t v0, size_t v1
                              _mm256_loadu_si256((const __m256i *)across));
 }
 
+// Levels are loaded in twos: fewer loads than one by one, fewer shifts than out of a long integer.
+static inline unsigned two_levels(const uint8_t *src) {
+    uint16_t levels;
+    memcpy(&levels, src, sizeof levels);
+    return levels;
+}
+
 static inline AVX2 __m256i four_dyadic(const uint8_t *src, const integers *table,
                                        const integers *across) {
-    uint32_t levels;
-    memcpy(&levels, src, sizeof levels);
-    return four_sums(table, levels & 255, levels >> 8 & 255, levels >> 16 & 255, levels >> 24,
-                     across);
+    const unsigned left = two_levels(src), right = two_levels(src + 2);
+    return four_sums(table, left & 255, left >> 8, right & 255, right >> 8, across);
 }
 
-static inline AVX2 __m256i eight_dyadic(const uint8_t *src, const integers *table,
-                                        const integers *across) {
-    return _mm256_packs_epi32(four_dyadic(src, table, across),
-                              four_dyadic(src + 4, table, across + 4));
+typedef struct {
+    __m256i low, high;  // eight pixels each
+} dyadic_sums;
+
+static inline AVX2 dyadic_sums begin_dyadic(const uint8_t *src, size_t x, const integers *table,
+                                            const integers *across) {
+    src += x, across += x;
+    return (dyadic_sums){_mm256_packs_epi32(four_dyadic(src, table, across),
+                                            four_dyadic(src + 4, table, across + 4)),
+                         _mm256_packs_epi32(four_dyadic(src + 8, table, across + 8),
+                                            four_dyadic(src + 12, table, across + 12))};
 }
 
-// Pixels less 128, in the order of the drawing.
-static inline AVX2 __m256i scaled(__m256i sums, __m256i down, __m256 scale) {
+// Pixels in the order of the drawing, each the low byte of its 32 bits. The addition leaves no bits
+// for a fraction (clahe_tables.h): it divides by the pixels of a tile, and rounds.
+static inline AVX2 __m256i rounded(__m256i sums, __m256i down, __m256 rounding) {
     const __m256 exact = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, down));
-    return _mm256_cvtps_epi32(_mm256_mul_ps(exact, scale));
+    return _mm256_castps_si256(_mm256_add_ps(exact, rounding));
 }
 
-static inline AVX2 void finish_dyadic(__m256i low, __m256i high, uint8_t *dst, __m256i down,
-                                      __m256 scale) {
-    const __m256i words =
-        _mm256_packs_epi32(scaled(low, down, scale), scaled(high, down, scale));
-    // 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15
-    const __m128i bytes =
-        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-    _mm_storeu_si128((__m128i *)dst,
-                     _mm_xor_si128(_mm_shuffle_epi8(bytes, order), _mm_set1_epi8(-MIDDLE)));
+static inline AVX2 void finish_dyadic(dyadic_sums sums, uint8_t *dst, __m256i down,
+                                      __m256 rounding) {
+    const __m256i low = rounded(sums.low, down, rounding);
+    const __m256i high = _mm256_slli_epi32(rounded(sums.high, down, rounding), 16);
+    // 0 8 1 9 4 12 5 13 | 2 10 3 11 6 14 7 15, every other byte
+    const __m256i both = _mm256_blend_epi16(low, high, 0xAA);
+    const __m256i order = _mm256_setr_epi8(
+        0, 4, -1, -1, 8, 12, -1, -1, 2, 6, -1, -1, 10, 14, -1, -1,
+        -1, -1, 0, 4, -1, -1, 8, 12, -1, -1, 2, 6, -1, -1, 10, 14);
+    const __m256i parts = _mm256_shuffle_epi8(both, order);
+    _mm_storeu_si128((__m128i *)dst, _mm_or_si128(_mm256_castsi256_si128(parts),
+                                                  _mm256_extracti128_si256(parts, 1)));
 }
 
 static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t middle) {
@@ -256,15 +271,51 @@ static AVX2 void join_integers(integers *table, const ce_cell *cell, int16_t mid
             table[v][tile] = (int16_t)(cell->tables[tile][v] - middle);
 }
 
-static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 scale) {
-    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), scale));
+// Weights as integers: times the side of a tile.
+static inline AVX2 __m128i scaled_weights(const ce_quad weights, __m128 side) {
+    const __m128i words = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(weights), side));
     return _mm_packs_epi32(words, words);
 }
 
 static AVX2 void scale_across(integers *across, const ce_cell *cell) {
-    const __m128 tile_width = _mm_set1_ps((float)(int)cell->tile_width);
-    for (size_t x = 0; x < cell->width; x++)
-        _mm_storel_epi64((__m128i *)across[x], scaled_weights(cell->across[x], tile_width));
+    const float width = (float)(int)cell->tile_width;
+    const ce_quad *weights = cell->across;
+    size_t x = 0;
+    for (; x + 4 <= cell->width; x += 4) {
+        const __m256 low = _mm256_loadu_ps(weights[x]), high = _mm256_loadu_ps(weights[x + 2]);
+        const __m256i words = _mm256_packs_epi32(
+            _mm256_cvtps_epi32(_mm256_mul_ps(low, _mm256_set1_ps(width))),
+            _mm256_cvtps_epi32(_mm256_mul_ps(high, _mm256_set1_ps(width))));
+        _mm256_storeu_si256((__m256i *)across[x],
+                            _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0)));
+    }
+    for (; x < cell->width; x++)
+        _mm_storel_epi64((__m128i *)across[x], scaled_weights(weights[x], _mm_set1_ps(width)));
+}
+
+// Two rows take turns, so that a step of one is finished while the next of the other is begun.
+static AVX2 void dyadic_rows(uint8_t *const dst[2], const uint8_t *const src[2], size_t width,
+                             const integers *table, const integers *across, const __m256i down[2],
+                             __m256 rounding) {
+    uint8_t *const to = dst[0], *const to_lower = dst[1];
+    const uint8_t *const from = src[0], *const from_lower = src[1];
+    dyadic_sums upper = begin_dyadic(from, 0, table, across), lower;
+    size_t x = 0;
+    for (; x + 2 * DYADIC_STEP <= width; x += DYADIC_STEP) {
+        lower = begin_dyadic(from_lower, x, table, across);
+        finish_dyadic(upper, to + x, down[0], rounding);
+        upper = begin_dyadic(from, x + DYADIC_STEP, table, across);
+        finish_dyadic(lower, to_lower + x, down[1], rounding);
+    }
+    lower = begin_dyadic(from_lower, x, table, across);
+    finish_dyadic(upper, to + x, down[0], rounding);
+    finish_dyadic(lower, to_lower + x, down[1], rounding);
+    if (x + DYADIC_STEP == width) return;
+    x = width - DYADIC_STEP;  // the rest, along with pixels that are done
+    upper = begin_dyadic(from, x, table, across);
+    lower = begin_dyadic(from_lower, x, table, across);
+    finish_dyadic(upper, to + x, down[0], rounding);
+    finish_dyadic(lower, to_lower + x, down[1], rounding);
 }
 
 static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
@@ -274,24 +325,20 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
     join_integers(table, cell, MIDDLE);
     scale_across(across, cell);
 
-    const __m256 scale = _mm256_set1_ps(1.0f / (float)(int)(cell->tile_width * cell->tile_height));
-    const size_t height = cell->height, last = cell->width - DYADIC_STEP;
+    const float pixels = (float)(int)(cell->tile_width * cell->tile_height);
+    const __m256 rounding = _mm256_set1_ps((CE_ROUNDING + MIDDLE) * pixels);
     const __m128 tile_height = _mm_set1_ps((float)(int)cell->tile_height);
-    for (size_t y = 0; y < height; y++, dst += dst_stride, src += src_stride) {
-        const __m256i down = _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height));
-        __m256i low = eight_dyadic(src, table, across);
-        __m256i high = eight_dyadic(src + 8, table, across + 8);
-        size_t x = 0;
-        while (x < last) {
-            const size_t ahead = next(x, DYADIC_STEP, last);
-            const __m256i low_ahead = eight_dyadic(src + ahead, table, across + ahead);
-            const __m256i high_ahead = eight_dyadic(src + ahead + 8, table, across + ahead + 8);
-            finish_dyadic(low, high, dst + x, down, scale);
-            low = low_ahead;
-            high = high_ahead;
-            x = ahead;
-        }
-        finish_dyadic(low, high, dst + x, down, scale);
+    for (size_t y = 0; y < cell->height; y += 2) {
+        const size_t lower = y + 1 < cell->height;  // a last row that is alone is done as two
+        uint8_t *const to[2] = {dst, dst + (ptrdiff_t)lower * dst_stride};
+        const uint8_t *const from[2] = {src, src + (ptrdiff_t)lower * src_stride};
+        const __m256i down[2] = {
+            _mm256_broadcastd_epi32(scaled_weights(cell->down[y], tile_height)),
+            _mm256_broadcastd_epi32(scaled_weights(cell->down[y + lower], tile_height))};
+        dyadic_rows(to, from, cell->width, (const integers *)table, (const integers *)across, down,
+                    rounding);
+        dst += 2 * dst_stride;
+        src += 2 * src_stride;
     }
 }
 
@@ -365,12 +412,21 @@ static AVX2 void blend_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_str
     BLEND(uint16_t, (const ce_quad *)cell->scratch, cell->across, 1.0f, begin_u16, finish_u16)
 }
 
-// Clears the counters that it has read.
-static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, float scale) {
+// The table, and the counters back at 0. The excess is not spread over the counters, which would
+// have to wait for it, but added to their sums: up to level v it makes v + 1 shares, and one each
+// of the remainder for levels 0, step, 2 step, … The product that counts those is at least
+// 1/2 / step from an integer, which is more than its error: levels have 16 bits, floats 24.
+static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, size_t all,
+                          uint32_t excess, float scale) {
+    const int32_t share = (int32_t)(excess / all), rest = (int32_t)(excess % all);
+    const float per_step = rest > 0 ? 1.0f / (float)(int)(all / (size_t)rest) : 0.0f;
     const __m256i last = _mm256_set1_epi32(7);
-    __m256i below = _mm256_setzero_si256();
-    size_t v = 0;
-    for (; v + 8 <= levels; v += 8) {
+    const __m256i count = _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8);
+    // The one of level 0 is in here already.
+    __m256i below = _mm256_add_epi32(_mm256_mullo_epi32(count, _mm256_set1_epi32(share)),
+                                     _mm256_set1_epi32(1));
+    __m256 level = _mm256_sub_ps(_mm256_cvtepi32_ps(count), _mm256_set1_ps(0.5f));
+    for (size_t v = 0; v < levels; v += 8) {
         // Running sums in each half, then over both. Only the last addition waits for the eight
         // levels before.
         __m256i sums = _mm256_loadu_si256((const __m256i *)(counts + v));
@@ -379,27 +435,36 @@ static AVX2 void equalise(uint16_t *table, int32_t *counts, size_t levels, float
         sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
         const __m256i lower_half = _mm256_permute2x128_si256(sums, sums, 0x08);
         sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(lower_half, _MM_SHUFFLE(3, 3, 3, 3)));
-        const __m256i all_eight = _mm256_permutevar8x32_epi32(sums, last);
+        const __m256i all_eight = _mm256_add_epi32(_mm256_permutevar8x32_epi32(sums, last),
+                                                   _mm256_set1_epi32(8 * share));
+        const __m256i steps =
+            _mm256_cvttps_epi32(_mm256_mul_ps(level, _mm256_set1_ps(per_step)));
+        sums = _mm256_add_epi32(sums, _mm256_min_epi32(steps, _mm256_set1_epi32(rest - 1)));
+        level = _mm256_add_ps(level, _mm256_set1_ps(8));
         sums = _mm256_add_epi32(sums, below);
         below = _mm256_add_epi32(below, all_eight);
         const __m256i levels_8 = _mm256_cvtps_epi32(
             _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale)));
-        _mm_storeu_si128((__m128i *)(table + v),
-                         _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
-                                          _mm256_extracti128_si256(levels_8, 1)));
+        const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(levels_8),
+                                               _mm256_extracti128_si256(levels_8, 1));
+        if (levels - v < 8) {
+            memcpy(table + v, &words, (levels - v) * sizeof *table);
+        } else {
+            _mm_storeu_si128((__m128i *)(table + v), words);
+        }
     }
-    ce_equalise(table, counts, v, levels, _mm256_cvtsi256_si32(below), scale);
-    memset(counts + v, 0, (levels - v) * sizeof *counts);
 }
 
 static AVX2 void make_table(uint16_t *table, int32_t *counts, size_t levels, size_t sets,
                             size_t all, int32_t limit, float scale) {
     // The two cases apart, so that the compiler knows how many terms a sum has.
-    const uint32_t excess =
-        sets == CE_SETS_U8 ? ce_sum_and_cut(counts, 256, CE_SETS_U8, limit)
-                           : ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
-    ce_spread(counts, levels, all, excess);
-    equalise(table, counts, levels, scale);
+    if (sets == CE_SETS_U8) {
+        const uint32_t excess = ce_sum_and_cut(counts, 256, CE_SETS_U8, limit);
+        equalise(table, counts, 256, all, excess, scale);
+    } else {
+        const uint32_t excess = ce_sum_and_cut(counts, levels, CE_SETS_U16, limit);
+        equalise(table, counts, levels, all, excess, scale);
+    }
 }
 
 const ce_clahe_rows ce_clahe_rows_avx2 = {"avx2", make_table, blend_u8, blend_u16};

@@ -80,10 +80,55 @@ DEFINE_ROWS(max, u8, MORE, _mm256_max_epu8)
 DEFINE_ROWS(min, u16, LESS, _mm256_min_epu16)
 DEFINE_ROWS(max, u16, MORE, _mm256_max_epu16)
 
+// Down a strip of columns: each row is read once, and the minima and maxima that the next row needs
+// stay in registers.
+#define DEFINE_OPEN_2X2(pixel, bits)                                                              \
+    static inline AVX2 void pair_minima_##pixel(__m256i minima[2], const pixel##_pixel *src) {    \
+        const __m256i middle = load(src + 1);                                                     \
+        minima[0] = _mm256_min_epu##bits(load(src), middle);                                      \
+        minima[1] = _mm256_min_epu##bits(middle, load(src + 2));                                  \
+    }                                                                                             \
+                                                                                                  \
+    static AVX2 void open_2x2_rows_##pixel(void *dst, ptrdiff_t stride,                           \
+                                           const uint8_t *const *src, size_t rows, size_t n) {    \
+        enum { LANES = VECTOR / sizeof(pixel##_pixel) };                                          \
+        if (n < LANES) {                                                                          \
+            ce_morph_rows_portable.pixel.open_2x2_rows(dst, stride, src, rows, n);                \
+            return;                                                                               \
+        }                                                                                         \
+        for (size_t i = 0; i < n; i += LANES) {                                                   \
+            if (i + LANES > n) i = n - LANES;                                                     \
+            uint8_t *to = (uint8_t *)((pixel##_pixel *)dst + i);                                  \
+            __m256i above[2], upper = _mm256_setzero_si256();                                     \
+            pair_minima_##pixel(above, (const pixel##_pixel *)(const void *)src[0] + i);          \
+            for (size_t row = 1; row < rows + 2; row++) {                                         \
+                __m256i here[2];                                                                  \
+                pair_minima_##pixel(here, (const pixel##_pixel *)(const void *)src[row] + i);     \
+                const __m256i lower =                                                             \
+                    _mm256_max_epu##bits(_mm256_min_epu##bits(above[0], here[0]),                 \
+                                         _mm256_min_epu##bits(above[1], here[1]));                \
+                if (row > 1) {                                                                    \
+                    _mm256_storeu_si256((void *)to, _mm256_max_epu##bits(upper, lower));          \
+                    to += stride;                                                                 \
+                }                                                                                 \
+                upper = lower;                                                                    \
+                above[0] = here[0];                                                               \
+                above[1] = here[1];                                                               \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+DEFINE_OPEN_2X2(u8, 8)
+DEFINE_OPEN_2X2(u16, 16)
+
 const ce_morph_rows ce_morph_rows_avx2 = {
     .name = "avx2",
-    .u8 = {{min_pair_row_u8, min_window_row_u8}, {max_pair_row_u8, max_window_row_u8}},
-    .u16 = {{min_pair_row_u16, min_window_row_u16}, {max_pair_row_u16, max_window_row_u16}},
+    .u8 = {{min_pair_row_u8, min_window_row_u8},
+           {max_pair_row_u8, max_window_row_u8},
+           open_2x2_rows_u8},
+    .u16 = {{min_pair_row_u16, min_window_row_u16},
+            {max_pair_row_u16, max_window_row_u16},
+            open_2x2_rows_u16},
 };
 
 #endif

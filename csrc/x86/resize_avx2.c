@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Across, eight output pixels at a time. Where four of them read from at most 16 bytes, one shuffle
-// per half of a register puts their neighbours next to each other, as words:
+// Across, eight output pixels of some rows at a time. Where four of them read from at most 16 bytes,
+// one shuffle per half of a register puts their neighbours next to each other, as words:
 //
 //     src        | . a b . c d e . . |
 //     neighbours | a 0 b 0 | b 0 c 0 | d 0 e 0 |      times left, right; the products added
@@ -19,21 +19,27 @@
 
 enum { STEP = 8, WINDOW = 16, BYTES = 32 };
 
-static inline int near(const uint32_t *at, size_t readable) {
-    return at[3] - at[0] <= WINDOW - 2 && at[7] - at[4] <= WINDOW - 2 &&
-           (size_t)at[4] + WINDOW <= readable;
+// Whether four output pixels each read from one window; where one begins.
+static inline int is_near(const uint32_t *at, size_t readable) {
+    return at[3] - at[0] <= WINDOW - 2 && at[7] - at[4] <= WINDOW - 2 && readable >= WINDOW;
 }
 
-static inline AVX2 __m256i near_pairs(const uint8_t *src, const uint32_t *at) {
-    const __m128i low = _mm_loadu_si128((const void *)(src + at[0]));
-    const __m128i high = _mm_loadu_si128((const void *)(src + at[4]));
-    const __m256i windows = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-    const __m256i all = _mm256_loadu_si256((const void *)at);
-    // Of each offset d in its window make the bytes d, "zero", d + 1, "zero".
-    const __m256i offset = _mm256_sub_epi32(all, _mm256_shuffle_epi32(all, 0));
+static inline uint32_t window(uint32_t at, size_t readable) {
+    return at + WINDOW <= readable ? at : (uint32_t)(readable - WINDOW);
+}
+
+static inline AVX2 __m256i two_windows(const uint8_t *low, const uint8_t *high) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)low)),
+                                   _mm_loadu_si128((const void *)high), 1);
+}
+
+// Of each offset d in its window make the bytes d, "zero", d + 1, "zero".
+static inline AVX2 __m256i order_of(const uint32_t *at, uint32_t low, uint32_t high) {
+    const __m256i windows = _mm256_inserti128_si256(_mm256_set1_epi32((int)low),
+                                                    _mm_set1_epi32((int)high), 1);
+    const __m256i offset = _mm256_sub_epi32(_mm256_loadu_si256((const void *)at), windows);
     const __m256i twice = _mm256_or_si256(offset, _mm256_slli_epi32(offset, 16));
-    const __m256i order = _mm256_add_epi32(twice, _mm256_set1_epi32((int)0x80018000));
-    return _mm256_shuffle_epi8(windows, order);
+    return _mm256_add_epi32(twice, _mm256_set1_epi32((int)0x80018000));
 }
 
 static inline int pair(const uint8_t *src) {
@@ -54,26 +60,34 @@ static inline AVX2 __m256i far_pairs(const uint8_t *src, const uint32_t *at) {
     return _mm256_cvtepu8_epi16(pairs);
 }
 
-static inline AVX2 void weigh(int16_t *dst, __m256i pairs, const ce_weights *w) {
-    const __m256i sums = _mm256_madd_epi16(pairs, _mm256_loadu_si256((const void *)w));
-    const __m256i high = _mm256_srai_epi32(sums, CE_HALF_BITS);
+static inline AVX2 void weigh(int16_t *dst, __m256i pairs, __m256i weights) {
+    const __m256i high = _mm256_srai_epi32(_mm256_madd_epi16(pairs, weights), CE_HALF_BITS);
     _mm_storeu_si128((void *)dst, _mm_packs_epi32(_mm256_castsi256_si128(high),
                                                   _mm256_extracti128_si256(high, 1)));
 }
 
-static AVX2 void across_row(int16_t *dst, const uint8_t *src, size_t n, const uint32_t *at,
-                            const ce_weights *w) {
+static AVX2 void across_rows(int16_t *const *dst, const uint8_t *const *src, size_t rows, size_t n,
+                             const uint32_t *at, const ce_weights *w) {
     if (n < STEP) {
-        ce_resize_rows_portable.across_row(dst, src, n, at, w);
+        ce_resize_rows_portable.across_rows(dst, src, rows, n, at, w);
         return;
     }
     const size_t readable = (size_t)at[n - 1] + 2;
     // The last eight overlap those before.
     for (size_t i = 0; i < n; i += STEP) {
         if (i + STEP > n) i = n - STEP;
-        const __m256i pairs =
-            near(at + i, readable) ? near_pairs(src, at + i) : far_pairs(src, at + i);
-        weigh(dst + i, pairs, w + i);
+        const __m256i weights = _mm256_loadu_si256((const void *)(w + i));
+        if (is_near(at + i, readable)) {
+            const uint32_t low = window(at[i], readable), high = window(at[i + 4], readable);
+            const __m256i order = order_of(at + i, low, high);
+            for (size_t row = 0; row < rows; row++) {
+                const __m256i windows = two_windows(src[row] + low, src[row] + high);
+                weigh(dst[row] + i, _mm256_shuffle_epi8(windows, order), weights);
+            }
+        } else {
+            for (size_t row = 0; row < rows; row++)
+                weigh(dst[row] + i, far_pairs(src[row], at + i), weights);
+        }
     }
 }
 
@@ -126,6 +140,6 @@ static AVX2 void halve_row(uint8_t *dst, const uint8_t *up, const uint8_t *down,
     }
 }
 
-const ce_resize_rows ce_resize_rows_avx2 = {"avx2", across_row, down_row, halve_row};
+const ce_resize_rows ce_resize_rows_avx2 = {"avx2", across_rows, down_row, halve_row};
 
 #endif
