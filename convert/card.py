@@ -21,23 +21,22 @@ def _row(*cells) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _rows(metrics: dict, *columns: str) -> list[str]:
-    """A row for every split but val, and for each of its sources if there are several."""
-    return [
-        _row(name, *(figures[c] if c in _COUNTS else _figure(figures.get(c)) for c in columns))
-        for split, whole in metrics.items()
-        if split != "val"
-        for name, figures in (
-            (f"**{split}**", whole),
-            *((f"{split}: {s}", f) for s, f in whole["per_source"].items()),
-        )
-        if figures is whole or len(whole["per_source"]) > 1
-    ]
+def _rows(metrics: dict, columns: tuple[str, ...]) -> list[str]:
+    """A row for every split, and for each of its sources if there are several."""
+    rows = []
+    for split, whole in metrics.items():
+        parts = {f"**{split}**": whole}
+        if len(whole["per_source"]) > 1:
+            parts.update((f"{split}: {s}", figures) for s, figures in whole["per_source"].items())
+        for name, figures in parts.items():
+            cells = (figures[c] if c in _COUNTS else _figure(figures[c]) for c in columns)
+            rows.append(_row(name, *cells))
+    return rows
 
 
-def _decisions(part: dict) -> list[str]:
+def _decisions(part: dict, metrics: dict) -> list[str]:
     """How probabilities become answers, in words and three tables."""
-    metrics, bounds, points = part["metrics"], part["conformal"], part["operating_points"]
+    bounds, points = part["conformal"], part["operating_points"]
     return [
         "",
         f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. ECE: expected "
@@ -49,7 +48,6 @@ def _decisions(part: dict) -> list[str]:
         *(
             _row(f"**{split}**", *(_figure(figures[k]) for k in _CALIBRATION))
             for split, figures in metrics.items()
-            if split != "val"
         ),
         "",
         f"`uncertain` is said where neither label can be excluded: COVID is possible from "
@@ -60,7 +58,7 @@ def _decisions(part: dict) -> list[str]:
         "",
         "| scans | coverage | of COVID | of non-COVID | uncertain | wrong among the others |",
         "|---|---|---|---|---|---|",
-        *_rows(metrics, *_COVERAGE),
+        *_rows(metrics, _COVERAGE),
         "",
         "Operating points that always choose a label: "
         + "; ".join(f"*{name}* ({point['chosen']})" for name, point in points.items())
@@ -71,7 +69,6 @@ def _decisions(part: dict) -> list[str]:
         *(
             _row(f"**{split}**", name, *(_figure(figures[k]) for k in _POINT))
             for split, whole in metrics.items()
-            if split != "val"
             for name, figures in whole["operating_points"].items()
         ),
     ]
@@ -162,14 +159,15 @@ def model_card(manifest: dict) -> str:
     ]
     for key, part in manifest["modalities"].items():
         lines += ["", f"### {_NAMES[key]}", "", _HEADER]
-        lines += _rows(part["metrics"], *_ACCURACY)
+        metrics = {split: figures for split, figures in part["metrics"].items() if split != "val"}
+        lines += _rows(metrics, _ACCURACY)
         drift = part["drift"]
         lines += [
             "",
             f"Against full precision (fp32) on the {drift['scans']} test scans: label agreement "
             f"{drift['label_agreement']:.2%}, AUC {drift['auc_fp32']:.4f} → "
             f"{drift['auc_int8']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
-            *_decisions(part),
+            *_decisions(part, metrics),
         ]
     router = manifest["router"]
     lines += ["", "### Router", "", "| given | scans | answered as such |", "|---|---|---|"]
@@ -211,8 +209,7 @@ def model_card(manifest: dict) -> str:
         ),
         *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
         "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",
-        "- Probabilities are those for an even share of COVID scans: where COVID is rarer, they are "
-        "too high.",
+        "- Probabilities are for an even share of COVID scans: too high where COVID is rarer.",
         "",
     ]
     return "\n".join(lines)
