@@ -37,6 +37,7 @@ def _rows(metrics: dict, columns: tuple[str, ...]) -> list[str]:
 def _decisions(part: dict, metrics: dict) -> list[str]:
     """How probabilities become answers, in words and three tables."""
     bounds, points = part["conformal"], part["operating_points"]
+    kept = 100 - 100 * bounds["alpha"]
     return [
         "",
         f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. ECE: expected "
@@ -52,8 +53,8 @@ def _decisions(part: dict, metrics: dict) -> list[str]:
         "",
         f"`uncertain` is said where neither label can be excluded: COVID is possible from "
         f"P = {bounds['covid_from']:.4f} on, its absence up to P = {bounds['non_covid_to']:.4f} "
-        f"({bounds['fitted_on']}). Promise: at least {1 - bounds['alpha']:.0%} of each class keep "
-        "their true label (*coverage*), among scans like those of val, all sources together; "
+        f"({bounds['fitted_on']}). Promise: at least {kept:g}% of each class keep their "
+        "true label (*coverage*), among scans like those of val, all sources together; "
         "no promise for one source or another hospital.",
         "",
         "| scans | coverage | of COVID | of non-COVID | uncertain | wrong among the others |",

@@ -157,8 +157,8 @@ def info_text(info: dict[str, Any]) -> str:
             ),
             (
                 "",
-                f"errors at most {sets['alpha']:.0%} in each class for scans like those that the "
-                f"bounds were set on ({sets['fitted_on']}), not for other hospitals'",
+                f"at most {100 * sets['alpha']:g}% of either class lose their label, among scans "
+                f"like those that set the bounds ({sets['fitted_on']}), not other hospitals'",
             ),
         ]
         for point, threshold in modality["operating_points"].items():

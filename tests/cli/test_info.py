@@ -36,8 +36,8 @@ def test_info_says_what_is_installed_and_which_bundle(run, toy):
         "toy 0.0.1",
         "conformal: covid possible from P = 0.450 on, non-covid up to P = 0.550; both possible: "
         "uncertain\n",
-        "errors at most 10% in each class for scans like those that the bounds were set on "
-        "(nothing), not for other hospitals'\n",
+        "at most 10% of either class lose their label, among scans like those that set the bounds "
+        "(nothing), not other hospitals'\n",
         "balanced: covid from P = 0.500 on",
         "sensitive: covid from P = 0.300 on",
         "xray.int8.tflite  ",
