@@ -123,7 +123,7 @@ PRESETS = {
             "EfficientNetB0": "128x4,160x5,224x3",
             "EfficientNetB1": "128x3,160x5,224x2",
             "ResNet50": "112x4",
-            "ResNet50V2": "112x3",
+            "ResNet50V2": "112x2",
         },
         halved=("ResNet50", "ResNet50V2"),
         start={"EfficientNetB0": "imagenet", "EfficientNetB1": "imagenet"},
