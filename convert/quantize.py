@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras models → TFLite files, fp32 and full int8, and how far the one drifts from the other."""
+"""Keras models → TFLite files, fp32 and int8, and how far the one drifts from the other."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import keras
@@ -44,11 +45,13 @@ def representative_rows(scans: Scans, count: int, seed: int = 0) -> np.ndarray:
 
 def write_fp32(model: keras.Model, path: Path) -> None:
     """Convert without quantisation: float32 in and out."""
-    _write(_converter(model), path)
+    _write(_converter(model).convert(), path)
 
 
-def write_int8(model: keras.Model, representative: np.ndarray, path: Path) -> None:
-    """Convert to full integers: uint8 pixels in, int8 logits out, no float operation inside.
+def write_int8(
+    model: keras.Model, representative: np.ndarray, path: Path, keep_float: str | None = None
+) -> None:
+    """Convert to integers: int8 weights and activations wherever it does no harm.
 
     Parameters
     ----------
@@ -57,6 +60,10 @@ def write_int8(model: keras.Model, representative: np.ndarray, path: Path) -> No
     representative : ndarray of uint8, shape (n, s, s)
         Preprocessed training scans that the activation ranges are measured on.
     path : Path
+    keep_float : str, optional
+        Regular expression of the operations, by the names of their outputs, that stay in float32:
+        those whose channels differ too much in size to share 256 steps. The file then takes and
+        gives float32. Without it there is no float operation in the file: uint8 in, int8 out.
     """
     import tensorflow as tf
 
@@ -68,9 +75,32 @@ def write_int8(model: keras.Model, representative: np.ndarray, path: Path) -> No
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = batches
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    converter.inference_output_type = tf.int8
-    _write(converter, path)
+    if keep_float is None:
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.int8
+        _write(converter.convert(), path)
+        return
+    # TensorFlow's public way to except operations is the debugger that finds them.
+    options = tf.lite.experimental.QuantizationDebugOptions(
+        denylisted_nodes=[name for name in _outputs(model) if re.search(keep_float, name)]
+    )
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=batches, debug_options=options
+    )
+    _write(debugger.get_nondebug_quantized_model(), path)
+
+
+def _outputs(model: keras.Model) -> list[str]:
+    """Names of the tensors that the converted network computes."""
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(
+        model_content=_converter(model).convert(),
+        experimental_op_resolver_type=(
+            tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        ),
+    )
+    return [tensor["name"] for tensor in interpreter.get_tensor_details()]
 
 
 def _converter(model: keras.Model):
@@ -84,8 +114,7 @@ def _converter(model: keras.Model):
     return tf.lite.TFLiteConverter.from_keras_model(model)
 
 
-def _write(converter, path: Path) -> None:
-    content = converter.convert()
+def _write(content: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_bytes(content)
@@ -162,6 +191,6 @@ def quantize_run(scans: Scans, recipe: Recipe, run: RunFolder, representative: i
         chosen = pixels[representative_rows(table, representative, recipe.seed)]
         model = systems.fused(modality, recipe, run)
         write_fp32(model, run.models / f"{modality}.fp32.tflite")
-        write_int8(model, chosen, run.models / f"{modality}.int8.tflite")
+        write_int8(model, chosen, run.models / f"{modality}.int8.tflite", recipe.keep_float)
     chosen = router_pixels(scans, run)[representative_rows(scans, representative, recipe.seed)]
     write_int8(load_router(run), chosen, run.models / "router.int8.tflite")

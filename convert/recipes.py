@@ -56,6 +56,7 @@ class Recipe:
     batch_size: int = 32
     module_batch: int = 64
     router_epochs: int = 30
+    keep_float: str | None = None  # operations that are not quantised (`quantize.write_int8`)
     seed: int = 1
 
     def __post_init__(self):
@@ -134,6 +135,7 @@ PRESETS = {
             "ResNet50V2": "ct",
         },
         learning_rates={"ResNet50": 4e-4, "ResNet50V2": 4e-4},
+        keep_float=r"task_specific_encoder.*/(stem_|block[12]|EfficientNetB[01]_grey_to_rgb)",
     ),
     # The paper's sizes, batches, epochs and learning rates; a GPU's work. What still differs is in
     # the README: encoders learn end to end instead of being frozen, AdamW with a cosine schedule,
