@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a bundle or of training stages, per modality, split and source."""
+"""The device's answers, and figures of them per modality, split and source."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from covid_edge.predictor import Predictor
-from covid_edge_convert import systems
+from covid_edge.predictor import Prediction, Predictor
 from covid_edge_convert.data import MODALITIES, Scans
-from covid_edge_convert.recipes import Recipe
-from covid_edge_convert.runs import RunFolder
-from covid_edge_convert.systems import ROLES
 
 
 def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
@@ -80,53 +79,42 @@ def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> 
     }
 
 
-def stages(scans: Scans, recipe: Recipe, run: RunFolder, split: str = "test") -> dict:
-    """AUC of every stage of a training run, full precision: what each module adds.
-
-    Parameters
-    ----------
-    scans : Scans
-        The table that the run was trained with.
-    recipe : Recipe
-    run : RunFolder
-        Trained to its end.
-    split : str
-        The scans that are measured.
-
-    Returns
-    -------
-    dict
-        modality → stage → AUC; the stages are the two encoders alone, the task-specific module,
-        the shared module and the head.
-    """
-    result: dict = {}
-    for modality in MODALITIES:
-        table = scans.select(modality=modality)
-        kept = table.split == split
-        covid = table.covid[kept]
-        logits, features = {}, []
-        builders = (systems.load_task_specific(modality, run), systems.load_shared(run))
-        for role, name, module in zip(ROLES, recipe.encoders[modality], builders):
-            # The first rows are the scans themselves; augmented views follow.
-            vectors = np.load(run.vectors(modality, name))[: len(table)][kept]
-            alone = systems.load_embedding(modality, name, run).layers[-1]
-            kernel, bias = alone.get_weights()
-            logits[f"{name} alone"] = (vectors @ kernel + bias)[:, 0]
-            feature, logit = module.predict(vectors, batch_size=512, verbose=0)
-            logits[role.replace("_", "-")] = logit[:, 0]
-            features.append(feature)
-        head = systems.load_head(modality, run).predict(features, batch_size=512, verbose=0)
-        logits["head"] = head[:, 0]
-        result[modality] = {k: round(float(roc_auc_score(covid, v)), 4) for k, v in logits.items()}
-    return result
-
-
 def answer(scans: Scans, predictor: Predictor) -> list[dict]:
     """The device's own answer for every scan, as `Prediction.to_dict` gives it."""
     return [
         predictor.predict(str(scans.root / name)).to_dict()
         for name in tqdm(scans.file, "predict", leave=False)
     ]
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A grey picture, uint8 (rows, columns), as a file that loses nothing and is made at once."""
+    return cv2.imencode(".bmp", pixels)[1].tobytes()
+
+
+def answer_pictures(
+    pictures: Iterable[bytes], predictor: Predictor, description: str, total: int
+) -> list[Prediction]:
+    """The device's own answer for pictures that are on no disk, by way of a temporary file.
+
+    Parameters
+    ----------
+    pictures : iterable of bytes
+        Whole files, of any kind that the device reads.
+    predictor : Predictor
+    description : str
+        For the progress bar.
+    total : int
+        How many pictures there are.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scan"
+
+        def one(content: bytes) -> Prediction:
+            path.write_bytes(content)
+            return predictor.predict(path)
+
+        return [one(content) for content in tqdm(pictures, description, total, leave=False)]
 
 
 def summarise(scans: Scans, answers: list[dict]) -> dict:
@@ -166,36 +154,3 @@ def summarise(scans: Scans, answers: list[dict]) -> dict:
             "refused_share": round(refused / int(rows.sum()), 4),
         }
     return result
-
-
-def plot_roc(scans: Scans, answers: list[dict], path: Path, split: str = "test") -> None:
-    """ROC curves of both modalities on one split, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5, 5), layout="constrained")
-    for modality, name in (("xray", "X-ray"), ("ct", "CT")):
-        kept = [
-            k
-            for k, a in enumerate(answers)
-            if a["status"] == "ok"
-            and a["modality"] == modality == scans.modality[k]
-            and scans.split[k] == split
-        ]
-        covid = scans.covid[kept]
-        if len(np.unique(covid)) < 2:
-            continue
-        score = [answers[k]["probability"] for k in kept]
-        false_positive, true_positive, _ = roc_curve(covid, score)
-        area = roc_auc_score(covid, score)
-        axes.plot(
-            false_positive, true_positive, label=f"{name}, AUC {area:.3f} ({len(kept)} scans)"
-        )
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"{split} split, int8 bundle")
-    axes.legend(loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
