@@ -24,6 +24,7 @@ from covid_edge.scan import read_scan
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.evaluate import answer, platt, probability, summarise
+from covid_edge_convert.evidence import write_evidence
 from covid_edge_convert.quantize import drift, run_model
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import LABELS, SPEC, router_pixels, targets
@@ -148,6 +149,9 @@ def write_bundle(
             "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
         },
         "reference": _entry(partial / "reference.csv"),
+        "evidence": {
+            path.stem: _entry(path) for path in write_evidence(scans, recipe, run, partial)
+        },
     }
     _write_json(partial / "bundle.json", manifest)
 
