@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures out of a bundle's evidence: stages against each other, mixing, other protocols.
 
-Logits here are full precision. Each stage is labelled at its own operating point, set on ``val``, and
-measured on ``test`` or ``probe``.
+Logits here are full precision. Each stage is labelled at its own operating point, set on ``val``,
+and measured on ``test`` or ``probe``.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ def _components(vectors: np.ndarray, count: int) -> np.ndarray:
     """Principal components, the vectors' total variance brought to 1: float64 (n, count)."""
     vectors = np.asarray(vectors, np.float64)
     vectors = (vectors - vectors.mean(axis=0)) / np.sqrt(vectors.var(axis=0).sum())
-    return PCA(min(count, *vectors.shape), svd_solver="full").fit_transform(vectors)
+    count = min(count, *vectors.shape)
+    return PCA(count, svd_solver="randomized", random_state=0).fit_transform(vectors)
 
 
 def load_evidence(bundle: Bundle) -> Evidence:

@@ -13,8 +13,8 @@ from covid_edge_convert.bootstrap import LEVEL, auc, interval, resamples, roc
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot  # noqa: E402  (the backend comes first)
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 NAMES = {"xray": "X-ray", "ct": "CT"}
 COLOURS = {"xray": "tab:blue", "ct": "tab:orange"}

@@ -130,8 +130,8 @@ def _preface(document: Document, bundle: Bundle, scans: Scans, quick: int | None
         f"Made by `covid-edge-convert evaluate` from the bundle (SHA-256 of bundle.json "
         f"`{bundle.sha256[:16]}…`) and {len(scans)} scans. Square brackets hold 95 % intervals: "
         f"{DRAWS} bootstrap resamples of whole groups (patients, papers, runs of slices), so few "
-        "groups mean wide intervals. `test` shares its sources with training, but no group; `probe` "
-        "is one hospital that was never learned from, calibrated on or chosen by."
+        "groups mean wide intervals. `test` shares its sources with training, but no group; "
+        "`probe` is one hospital that was never learned from, calibrated on or chosen by."
     )
     if quick is not None:
         document.text(
@@ -209,9 +209,9 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> di
         if m in result
     )
     document.text(
-        f"COVID is said from the bundle's threshold on ({thresholds}). The router let {answered} of "
-        f"{given} scans through as what they are (the others are not in the figures) and refused "
-        f"{refused} of {len(others)} pictures that are no chest scans."
+        f"COVID is said from the bundle's threshold on ({thresholds}). The router let {answered} "
+        f"of {given} scans through as what they are (the others are not in the figures) and "
+        f"refused {refused} of {len(others)} pictures that are no chest scans."
     )
     document.heading("Per source", 3)
     document.table(
@@ -251,8 +251,8 @@ def _stages(document: Document, table: Scans, logits: dict, bundle: Bundle) -> d
     found = comparisons.stage_figures(table, logits, shipped)
     document.heading("Stages")
     document.text(
-        "What each part of MMTL adds, at full precision (the paper's tables 6 to 11); each stage is "
-        "labelled at its own operating point, set on `val`."
+        "What each part of MMTL adds, at full precision (the paper's tables 6 to 11); each stage "
+        "is labelled at its own operating point, set on `val`."
     )
     for modality, splits in found.items():
         encoders = bundle.extra["modalities"][modality].get("encoders", {})
@@ -286,8 +286,8 @@ def _stages(document: Document, table: Scans, logits: dict, bundle: Bundle) -> d
                 f"{NAMES[m]} F = {v['f']:g}, p = {v['p']:.2g}, {v['stages']} stages"
                 for m, v in variance.items()
             )
-            + ". It takes the answers of the stages for independent, which answers on the same scans "
-            "are not: the differences above are the better test."
+            + ". It takes the answers of the stages for independent, which answers on the same "
+            "scans are not: the differences above are the better test."
         )
         picture = plots.stage_probabilities(table, logits, variance)
         document.picture("anova", "Probabilities by stage and truth, test", picture)
@@ -303,9 +303,9 @@ def _protocols(document: Document, folds: list[dict]) -> list[dict]:
         return folds
     document.text(
         "The same scans split otherwise, full precision, networks trained anew in each fold: "
-        "`image-level` is the paper's random 80:20, whose groups lie on both sides;"
-        " `leave-one-source-out` measures on sources that the network never saw (X-ray sources have "
-        "one label each, so pairs are held out)."
+        "`image-level` is the paper's random 80:20, whose groups lie on both sides; "
+        "`leave-one-source-out` measures on sources that the network never saw (X-ray sources "
+        "have one label each, so pairs are held out)."
     )
     document.table(
         ["protocol", "fold", "trained", "train scans", "scans", "groups", *_HEADER],
@@ -357,9 +357,9 @@ def _sources(document: Document, table: Scans, features: dict) -> dict:
     document.heading("Can the source be told from the features?")
     document.text(
         "Balanced accuracy of a linear classifier that names the source of a scan of `val` and "
-        f"`test`, inside one label, by {FOLDS}-fold cross-validation over groups. Grey levels (mean, "
-        "deviation, histogram of the raw scan) are the yardstick: what anyone could tell. Features "
-        "are principal components of the embeddings and of the 1280 that the head sees."
+        f"`test`, inside one label, by {FOLDS}-fold cross-validation over groups. Grey levels "
+        "(mean, deviation, histogram of the raw scan) are the yardstick: what anyone could tell. "
+        "Features are principal components of the embeddings and of the 1280 that the head sees."
     )
     columns = {
         "grey": "grey levels",
@@ -395,8 +395,8 @@ def _mixing(document: Document, table: Scans, features: dict, bundle: Bundle) ->
     if stated:
         document.text(
             f"Wasserstein distance in the Fréchet form, all 1280 values ({stated['measured_on']}): "
-            f"{stated['before']:.3g} before the generator, {stated['after']:.3g} after; relative to "
-            f"the clouds' variance {stated['before_relative']:.3g} and "
+            f"{stated['before']:.3g} before the generator, {stated['after']:.3g} after; relative "
+            f"to the clouds' variance {stated['before_relative']:.3g} and "
             f"{stated['after_relative']:.3g}. Below: the relative distance of the principal "
             "components on test, which the training never saw."
         )
@@ -412,8 +412,8 @@ def _robustness(document: Document, found: dict) -> dict:
     document.heading("Robustness")
     document.text(
         "Share of test scans with the verdict of the file itself when the same scan comes with a "
-        "longer side of so many pixels, or compressed harder; router included. In brackets the mean "
-        "change of the probability."
+        "longer side of so many pixels, or compressed harder; router included. In brackets the "
+        "mean change of the probability."
     )
     versions = list(next(iter(found.values()))["same"]) if found else []
 
