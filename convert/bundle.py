@@ -29,6 +29,7 @@ from covid_edge_convert.quantize import drift, run_model
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import LABELS, SPEC, router_pixels, targets
 from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.shortcuts import shortcut_figures
 from covid_edge_convert.systems import ROLES
 
 # The paper's, on the calibrated probability. On val it also gave the better balanced accuracy, and
@@ -160,6 +161,8 @@ def write_bundle(
     figures = summarise(measured, answer(measured, Predictor(partial, threads=os.cpu_count() or 1)))
     for modality in MODALITIES:
         manifest["modalities"][modality]["metrics"] = figures[modality]
+    for modality, part in shortcut_figures(measured, Bundle.load(partial)).items():
+        manifest["modalities"][modality]["shortcuts"] = part
     manifest["router"]["metrics"] = {
         "other": figures.get("other", {}),
         **{m: _routing(figures[m]) for m in MODALITIES},

@@ -36,6 +36,16 @@ def _beginnings(start: dict[str, str]) -> str:
     )
 
 
+def _shortcuts(views: dict) -> str:
+    """What is left of the AUC without lungs, or with borders alone."""
+    whole, *others = ((view, found["all"][0]) for view, found in views.items())
+    rest = ", ".join(f"{view} {value:.3f}" for view, value in others)
+    return (
+        f"Shortcuts: AUC {whole[1]:.3f} on whole scans of test; {rest}. What is told without lungs "
+        "is told by something that is no disease."
+    )
+
+
 _HEADER = (
     "| scans | given | not answered | accuracy | AUC | sensitivity | specificity | F1 |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -113,6 +123,7 @@ def model_card(manifest: dict) -> str:
             f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. "
             f"Threshold: {part['threshold']['value']} ({part['threshold']['chosen']}).",
         ]
+        lines += ["", _shortcuts(part["shortcuts"]["auc"])]
     router = manifest["router"]
     lines += ["", "### Router", "", "| given | scans | answered as such |", "|---|---|---|"]
     for key in manifest["modalities"]:

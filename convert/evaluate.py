@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from covid_edge.bundle import Bundle
 from covid_edge.predictor import Prediction, Predictor
 from covid_edge_convert.data import MODALITIES, Scans
 
@@ -93,28 +97,37 @@ def encoded(pixels: np.ndarray) -> bytes:
 
 
 def answer_pictures(
-    pictures: Iterable[bytes], predictor: Predictor, description: str, total: int
+    picture: Callable[[int], bytes],
+    count: int,
+    bundle: Bundle,
+    description: str,
+    modality: str | None = None,
 ) -> list[Prediction]:
-    """The device's own answer for pictures that are on no disk, by way of a temporary file.
+    """The device's own answers to pictures that need be on no disk, on every processor.
 
     Parameters
     ----------
-    pictures : iterable of bytes
-        Whole files, of any kind that the device reads.
-    predictor : Predictor
+    picture : callable
+        Number of a picture, 0 to ``count - 1``, → a whole file of any kind that the device reads.
+        Called from several threads.
+    count : int
+    bundle : Bundle
     description : str
         For the progress bar.
-    total : int
-        How many pictures there are.
+    modality : str, optional
+        Do not ask the router; see `Predictor`.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "scan"
+    own = threading.local()
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def one(content: bytes) -> Prediction:
-            path.write_bytes(content)
-            return predictor.predict(path)
+        def one(number: int) -> Prediction:
+            if not hasattr(own, "predictor"):
+                own.predictor = Predictor(bundle, modality=modality)
+                own.path = Path(folder) / str(threading.get_ident())
+            own.path.write_bytes(picture(number))
+            return own.predictor.predict(own.path)
 
-        return [one(content) for content in tqdm(pictures, description, total, leave=False)]
+        return list(tqdm(pool.map(one, range(count)), description, count, leave=False))
 
 
 def summarise(scans: Scans, answers: list[dict]) -> dict:

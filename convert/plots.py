@@ -33,7 +33,7 @@ GRID = np.linspace(0, 1, 201)  # shares of false positives
 def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
     # No date and no version of a library: the same figures give the same bytes.
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)
     return content.getvalue()
 

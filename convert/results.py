@@ -13,16 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from covid_edge.bundle import Bundle
-from covid_edge.predictor import Prediction, Predictor
+from covid_edge.predictor import Prediction
 from covid_edge_convert import comparisons, plots
 from covid_edge_convert.bootstrap import DRAWS, FIGURES, measure
 from covid_edge_convert.calibrate import BINS, calibration_error
 from covid_edge_convert.checkpoints import write_text
 from covid_edge_convert.data import MODALITIES, Scans
 from covid_edge_convert.document import Document
+from covid_edge_convert.evaluate import answer_pictures
 from covid_edge_convert.evidence import load_evidence
 from covid_edge_convert.plots import NAMES, STAGE_NAMES
 from covid_edge_convert.robustness import robustness_figures
@@ -75,9 +75,12 @@ def write_results(
     _preface(document, bundle, measured, quick)
 
     say(f"{len(measured)} scans through the device's predictor")
-    predictor = Predictor(bundle, threads=os.cpu_count() or 1)
-    files = tqdm(measured.file, "predict", leave=False)
-    answers = [predictor.predict(measured.root / name) for name in files]
+    answers = answer_pictures(
+        lambda number: (measured.root / measured.file[number]).read_bytes(),
+        len(measured),
+        bundle,
+        "predict",
+    )
     metrics["headline"] = _headline(document, measured, answers)
 
     say("stages and protocols, from the bundle's evidence")

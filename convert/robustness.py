@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 
 from covid_edge.bundle import Bundle
-from covid_edge.predictor import Prediction, Predictor
+from covid_edge.predictor import Prediction
 from covid_edge.scan import read_scan
 from covid_edge_convert.data import MODALITIES, Scans
 from covid_edge_convert.evaluate import answer_pictures, encoded
@@ -61,7 +60,6 @@ def robustness_figures(scans: Scans, answers: list[Prediction], bundle: Bundle) 
         modality → ``{"scans": int, "same": {version: share}, "change": {version: mean absolute
         change of the probability, of scans that are answered both times}}``
     """
-    predictor = Predictor(bundle, threads=os.cpu_count() or 1)
     result = {}
     for modality in MODALITIES:
         rows = np.flatnonzero((scans.modality == modality) & (scans.split == "test"))
@@ -69,8 +67,11 @@ def robustness_figures(scans: Scans, answers: list[Prediction], bundle: Bundle) 
             continue
         same, change = {}, {}
         for name, make in VERSIONS.items():
-            pictures = (make(read_scan(scans.root / scans.file[k]).pixels) for k in rows)
-            after = answer_pictures(pictures, predictor, f"{modality} {name}", len(rows))
+
+            def picture(number: int, make=make, rows=rows) -> bytes:
+                return make(read_scan(scans.root / scans.file[rows[number]]).pixels)
+
+            after = answer_pictures(picture, len(rows), bundle, f"{modality} {name}")
             before = [answers[k] for k in rows]
             agree = [verdict(a) == verdict(b) for a, b in zip(after, before)]
             moved = [

@@ -8,12 +8,9 @@ Nanni, 2021; DeGrave, Janizek and Lee, 2021). What is hidden is black: no grey o
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from covid_edge.bundle import Bundle
-from covid_edge.predictor import Predictor
 from covid_edge.scan import read_scan
 from covid_edge_convert.bootstrap import auc, interval, resamples
 from covid_edge_convert.data import MODALITIES, Scans
@@ -80,15 +77,9 @@ def shortcut_figures(scans: Scans, bundle: Bundle) -> dict:
         parts.update((str(s), table.source == s) for s in np.unique(table.source))
         parts = {name: rows for name, rows in parts.items() if 0 < covid[rows].sum() < rows.sum()}
         weights = {name: resamples(table.group[rows]) for name, rows in parts.items()}
-        predictor = Predictor(bundle, threads=os.cpu_count() or 1, modality=modality)
         areas: dict = {}
         for view, change in VIEWS.items():
-            pictures = (
-                encoded(change(read_scan(table.root / name).pixels, modality))
-                for name in table.file
-            )
-            answers = answer_pictures(pictures, predictor, f"{modality} {view}", len(table))
-            score = np.array([a.probability for a in answers], float)
+            score = _scores(table, change, bundle, modality, f"{modality} {view}")
             areas[view] = {
                 name: interval(auc(covid[rows], score[rows], weights[name]))
                 for name, rows in parts.items()
@@ -103,3 +94,13 @@ def shortcut_figures(scans: Scans, bundle: Bundle) -> dict:
             "auc": areas,
         }
     return result
+
+
+def _scores(table: Scans, change, bundle: Bundle, modality: str, description: str) -> np.ndarray:
+    """Probability of COVID of every scan after ``change``."""
+
+    def picture(number: int) -> bytes:
+        return encoded(change(read_scan(table.root / table.file[number]).pixels, modality))
+
+    answers = answer_pictures(picture, len(table), bundle, description, modality)
+    return np.array([a.probability for a in answers], float)

@@ -9,7 +9,7 @@ from covid_edge_convert.shortcuts import (
     centre_only,
     lungs_blacked_out,
 )
-from drawn import ellipse, drawn_scan
+from drawn import drawn_scan, ellipse
 
 DRAWN_LUNGS = {
     "xray": ellipse(0.3, 0.45, 0.16, 0.32) | ellipse(0.7, 0.45, 0.16, 0.32),

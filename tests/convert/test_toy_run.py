@@ -91,6 +91,13 @@ def test_the_model_card_says_what_bundle_json_says(toy_run):
     assert "not a medical device" in card
 
 
+def test_the_model_card_says_what_is_left_without_lungs(toy_run):
+    entry = json.loads((toy_run.bundle / "bundle.json").read_text())["modalities"]["ct"]
+    left = entry["shortcuts"]["auc"]["lungs blacked out"]["all"][0]
+    assert left < entry["shortcuts"]["auc"]["as it is"]["all"][0]
+    assert f"lungs blacked out {left:.3f}" in (toy_run.bundle / "MODEL_CARD.md").read_text()
+
+
 def test_representative_scans_are_training_scans_of_every_cell(toy_run):
     table = toy_run.scans.select(modality="xray")
     chosen = table.where(representative_rows(table, 9))
