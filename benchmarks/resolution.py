@@ -58,7 +58,7 @@ def main() -> None:
         scale, bias = modality.calibration.scale, modality.calibration.bias
         answers = {key: 1 / (1 + np.exp(-scale * np.array(x) - bias)) for key, x in logits.items()}
         before = answers["unchanged", "yes"]
-        threshold = modality.threshold.value
+        threshold = modality.balanced.value
         for (change, reduced), after in answers.items():
             same = np.mean((after >= threshold) == (before >= threshold))
             print(

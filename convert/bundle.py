@@ -21,9 +21,16 @@ from covid_edge.errors import CovidEdgeError, UsageError
 from covid_edge.predictor import Predictor
 from covid_edge.preprocess import preprocess
 from covid_edge.scan import read_scan
+from covid_edge_convert.calibrate import (
+    BALANCED,
+    conformal,
+    operating_points,
+    platt,
+    probability,
+)
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
-from covid_edge_convert.evaluate import answer, platt, probability, summarise
+from covid_edge_convert.evaluate import answer, summarise
 from covid_edge_convert.evidence import write_evidence
 from covid_edge_convert.quantize import drift, run_model
 from covid_edge_convert.recipes import Recipe
@@ -32,9 +39,6 @@ from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.shortcuts import shortcut_figures
 from covid_edge_convert.systems import ROLES
 
-# The paper's, on the calibrated probability. On val it also gave the better balanced accuracy, and
-# the better agreement of int8 with fp32, than the share of COVID scans did.
-THRESHOLD = 0.5
 MIN_AGREEMENT = 0.98  # share of labels, over all test scans
 MAX_AUC_DROP = 0.01  # in either modality
 # Good scans that the router may refuse on val; its threshold is set by this.
@@ -79,6 +83,7 @@ def write_bundle(
     version: str,
     examples: Path | None = None,
     allow_drift: bool = False,
+    alpha: float = 0.1,
 ) -> dict:
     """Calibrate the int8 files on ``val``, measure them on ``test``, write the bundle.
 
@@ -97,6 +102,9 @@ def write_bundle(
     examples : Path, optional
         Folder of ``xray.png`` and ``ct.png``, whose logits join reference.csv.
     allow_drift : bool
+    alpha : float
+        Share of each class for which the device may exclude the true label, more than 0 and less
+        than 1: the smaller, the more scans it calls uncertain.
 
     Returns
     -------
@@ -110,10 +118,12 @@ def write_bundle(
         If label agreement over all of ``test``, or the AUC of a modality on it, is out of budget
         (unless ``allow_drift``).
     UsageError
-        If ``folder`` holds something else than a bundle.
-    ValueError
-        If a network is no better than chance on ``val``.
+        If ``folder`` holds something else than a bundle, or ``alpha`` is no such share.
+    CalibrationError
+        If ``val`` lacks a class of a modality, or a network is no better than chance on it.
     """
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha must be more than 0 and less than 1, not {alpha!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
         raise UsageError(f"{folder} holds something else than a bundle: give another --out")
     partial = folder.with_name(folder.name + ".part")
@@ -122,7 +132,9 @@ def write_bundle(
     reference: list[dict] = []
     modalities = {}
     for modality in MODALITIES:
-        modalities[modality], rows = _modality(scans, modality, recipe, run, partial, examples)
+        modalities[modality], rows = _modality(
+            scans, modality, recipe, run, partial, examples, alpha
+        )
         reference += rows
     if not allow_drift:
         _check_drift({m: entry["drift"] for m, entry in modalities.items()})
@@ -156,12 +168,13 @@ def write_bundle(
     }
     _write_json(partial / "bundle.json", manifest)
 
-    # The figures come from the whole road: files, router, int8 networks, calibration, threshold.
+    # The figures come from the whole road: files, router, int8 networks, calibration, decision.
     measured = scans.where(np.isin(scans.split, ("val", "test", "probe")))
-    figures = summarise(measured, answer(measured, Predictor(partial, threads=os.cpu_count() or 1)))
+    predictor = Predictor(partial, threads=os.cpu_count() or 1)
+    figures = summarise(measured, answer(measured, predictor), predictor.bundle.modalities)
     for modality in MODALITIES:
         manifest["modalities"][modality]["metrics"] = figures[modality]
-    for modality, part in shortcut_figures(measured, Bundle.load(partial)).items():
+    for modality, part in shortcut_figures(measured, predictor.bundle).items():
         manifest["modalities"][modality]["shortcuts"] = part
     manifest["router"]["metrics"] = {
         "other": figures.get("other", {}),
@@ -192,7 +205,9 @@ def _check_drift(drifts: dict[str, dict]) -> None:
         )
 
 
-def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path, examples):
+def _modality(
+    scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path, examples, alpha: float
+):
     """bundle.json's entry of one modality, and its rows of reference.csv."""
     table = scans.select(modality=modality)
     kept = np.isin(table.split, ("val", "test"))
@@ -204,13 +219,14 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
     val, test = table.split == "val", table.split == "test"
     labels, scaling = {}, {}
     for kind, values in logits.items():
-        # Thresholds and calibration belong to one file: each has its own.
+        # Calibration belongs to one file: each has its own. The threshold is the same for both.
         scaling[kind] = platt(values[val], table.covid[val])
-        labels[kind] = probability(values, *scaling[kind]) >= THRESHOLD
+        labels[kind] = probability(values, *scaling[kind]) >= BALANCED
 
     int8_file = files["int8"]
     shutil.copy(int8_file, folder / int8_file.name)
     scale, bias = scaling["int8"]
+    of_val = table.covid[val] > 0.5, probability(logits["int8"][val], scale, bias)
     entry = {
         **_entry(folder / int8_file.name),
         "preprocess": spec.to_dict(),
@@ -220,12 +236,11 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
             "method": "platt",
             "scale": scale,
             "bias": bias,
-            "fitted_on": f"val split, {int(val.sum())} scans, by this int8 file",
+            "fitted_on": f"val split, {int(val.sum())} scans, both classes weighing the same, "
+            "by this int8 file",
         },
-        "threshold": {
-            "value": THRESHOLD,
-            "chosen": "the paper's 0.5, on the probability calibrated on val after quantisation",
-        },
+        "operating_points": operating_points(*of_val),
+        "conformal": conformal(*of_val, alpha),
         "drift": drift(
             logits["fp32"][test],
             logits["int8"][test],
@@ -258,7 +273,7 @@ def _modality(scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path
     if examples is not None:
         drawn = preprocess(read_scan(examples / f"{modality}.png").pixels, spec)[None]
         fp32, int8 = (float(run_model(files[kind], drawn)[0, 0]) for kind in ("fp32", "int8"))
-        says = probability(fp32, *scaling["fp32"]) >= THRESHOLD
+        says = probability(fp32, *scaling["fp32"]) >= BALANCED
         rows.append(row(f"examples/{modality}.png", "drawn", fp32, int8, says))
     return entry, rows
 

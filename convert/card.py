@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from covid_edge_convert.calibrate import BINS
+
 _NAMES = {"xray": "X-ray", "ct": "CT"}
 
 # What a source brings with it.
@@ -15,14 +17,62 @@ def _figure(value) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _row(name: str, figures: dict) -> str:
-    cells = [
-        name,
-        str(figures["given"]),
-        str(figures["not_answered"]),
-        *(_figure(figures[k]) for k in ("accuracy", "auc", "sensitivity", "specificity", "f1")),
+def _row(*cells) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _rows(metrics: dict, columns: tuple[str, ...]) -> list[str]:
+    """A row for every split, and for each of its sources if there are several."""
+    rows = []
+    for split, whole in metrics.items():
+        parts = {f"**{split}**": whole}
+        if len(whole["per_source"]) > 1:
+            parts.update((f"{split}: {s}", figures) for s, figures in whole["per_source"].items())
+        for name, figures in parts.items():
+            cells = (figures[c] if c in _COUNTS else _figure(figures[c]) for c in columns)
+            rows.append(_row(name, *cells))
+    return rows
+
+
+def _decisions(part: dict, metrics: dict) -> list[str]:
+    """How probabilities become answers, in words and three tables."""
+    bounds, points = part["conformal"], part["operating_points"]
+    kept = 100 - 100 * bounds["alpha"]
+    return [
+        "",
+        f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. ECE: expected "
+        f"calibration error, {BINS} bins of equal width; *by chance*: what probabilities that are "
+        "exactly right would show on as many scans.",
+        "",
+        "| scans | ECE | by chance | ECE, bins of equal mass |",
+        "|---|---|---|---|",
+        *(
+            _row(f"**{split}**", *(_figure(figures[k]) for k in _CALIBRATION))
+            for split, figures in metrics.items()
+        ),
+        "",
+        f"`uncertain` is said where neither label can be excluded: COVID is possible from "
+        f"P = {bounds['covid_from']:.4f} on, its absence up to P = {bounds['non_covid_to']:.4f} "
+        f"({bounds['fitted_on']}). Promise: at least {kept:g}% of each class keep their "
+        "true label (*coverage*), among scans like those of val, all sources together; "
+        "no promise for one source or another hospital.",
+        "",
+        "| scans | coverage | of COVID | of non-COVID | uncertain | wrong among the others |",
+        "|---|---|---|---|---|---|",
+        *_rows(metrics, _COVERAGE),
+        "",
+        "Operating points that always choose a label: "
+        + "; ".join(f"*{name}* ({point['chosen']})" for name, point in points.items())
+        + ".",
+        "",
+        "| scans | operating point | COVID from P | sensitivity | specificity | accuracy |",
+        "|---|---|---|---|---|---|",
+        *(
+            _row(f"**{split}**", name, *(_figure(figures[k]) for k in _POINT))
+            for split, whole in metrics.items()
+            for name, figures in whole["operating_points"].items()
+        ),
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _beginnings(start: dict[str, str]) -> str:
@@ -46,6 +96,17 @@ def _shortcuts(views: dict) -> str:
     )
 
 
+_COUNTS = ("given", "not_answered")
+_ACCURACY = (*_COUNTS, "accuracy", "auc", "sensitivity", "specificity", "f1")
+_CALIBRATION = ("ece", "ece_by_chance", "ece_equal_mass")
+_COVERAGE = (
+    "coverage",
+    "coverage_covid",
+    "coverage_non_covid",
+    "uncertain",
+    "wrong_when_certain",
+)
+_POINT = ("threshold", "sensitivity", "specificity", "accuracy")
 _HEADER = (
     "| scans | given | not answered | accuracy | AUC | sensitivity | specificity | F1 |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -96,8 +157,9 @@ def model_card(manifest: dict) -> str:
         "## Results",
         "",
         "Answers of the int8 bundle through the device's whole road (`Predictor`): file, router, "
-        "network, calibration, threshold. *Not answered*: refused, or taken for the other "
-        "modality; such scans are left out of the other columns.",
+        "network, calibration. *Not answered*: refused, or taken for the other modality; such "
+        "scans are left out of the other columns. Accuracy and so on are at the balanced operating "
+        "point, which has no `uncertain`.",
         "`test` is the fixed split by patient group."
         + (
             " `probe` is one hospital with both labels, never learned from: what remains there "
@@ -108,20 +170,15 @@ def model_card(manifest: dict) -> str:
     ]
     for key, part in manifest["modalities"].items():
         lines += ["", f"### {_NAMES[key]}", "", _HEADER]
-        for split, figures in part["metrics"].items():
-            if split == "val":
-                continue
-            lines.append(_row(f"**{split}**", figures))
-            if len(figures["per_source"]) > 1:
-                lines += [_row(f"{split}: {s}", f) for s, f in figures["per_source"].items()]
+        metrics = {split: figures for split, figures in part["metrics"].items() if split != "val"}
+        lines += _rows(metrics, _ACCURACY)
         drift = part["drift"]
         lines += [
             "",
             f"Against full precision (fp32) on the {drift['scans']} test scans: label agreement "
             f"{drift['label_agreement']:.2%}, AUC {drift['auc_fp32']:.4f} → "
             f"{drift['auc_int8']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
-            f"Calibration: Platt scaling, {part['calibration']['fitted_on']}. "
-            f"Threshold: {part['threshold']['value']} ({part['threshold']['chosen']}).",
+            *_decisions(part, metrics),
         ]
         lines += ["", _shortcuts(part["shortcuts"]["auc"])]
     router = manifest["router"]
@@ -164,7 +221,7 @@ def model_card(manifest: dict) -> str:
         ),
         *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
         "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",
-        "- Probabilities are calibrated for the share of COVID scans in `val`, not a clinic's.",
+        "- Probabilities are for an even share of COVID scans: too high where COVID is rarer.",
         "",
     ]
     return "\n".join(lines)

@@ -108,12 +108,20 @@ def quantize(data, root, adversarial, representative) -> None:
     help="Scans named xray.png and ct.png that anyone has; their logits go into reference.csv.",
 )
 @click.option("--allow-drift", is_flag=True, help="Write the bundle though int8 drifts too far.")
-def bundle(data, root, adversarial, folder, name, version, examples, allow_drift) -> None:
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of each class for which the device may exclude the true label; smaller: more scans "
+    "are uncertain.",
+)
+def bundle(data, root, adversarial, folder, name, version, examples, allow_drift, alpha) -> None:
     """Calibrate on val, measure on test, write the bundle and its model card."""
     from covid_edge_convert.bundle import write_bundle
 
     scans, recipe, run = _begun(data, root, adversarial)
-    figures = write_bundle(scans, recipe, run, folder, name, version, examples, allow_drift)
+    figures = write_bundle(scans, recipe, run, folder, name, version, examples, allow_drift, alpha)
     _print_figures(figures)
     click.echo(f"bundle written: {folder}")
 
@@ -149,7 +157,7 @@ def evaluate(data, folder, out, quick) -> None:
         return
     measured = scans.where(scans.split != "train")
     answers = answer(measured, Predictor(bundle, threads=os.cpu_count() or 1))
-    _print_figures(summarise(measured, answers))
+    _print_figures(summarise(measured, answers, bundle.modalities))
 
 
 @cli.command()
@@ -201,12 +209,13 @@ def _begun(data: Path, root: Path, adversarial: bool):
 
 def _print_figures(figures: dict) -> None:
     columns = ("accuracy", "auc", "sensitivity", "specificity", "f1")
-    click.echo(f"{'modality':9}{'split':7}{'scans':>6} " + "".join(f"{c:>13}" for c in columns))
+    columns += ("ece", "coverage", "uncertain")
+    click.echo(f"{'modality':9}{'split':7}{'scans':>6} " + "".join(f"{c:>12}" for c in columns))
     for modality, splits in figures.items():
         for split, part in splits.items() if modality != "other" else ():
             cells = ("-" if part[c] is None else f"{part[c]:.4f}" for c in columns)
             click.echo(
-                f"{modality:9}{split:7}{part['scans']:6} " + "".join(f"{c:>13}" for c in cells)
+                f"{modality:9}{split:7}{part['scans']:6} " + "".join(f"{c:>12}" for c in cells)
             )
 
 

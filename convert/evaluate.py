@@ -12,40 +12,17 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from covid_edge.bundle import Bundle
+from covid_edge.bundle import Bundle, Modality
 from covid_edge.predictor import Prediction, Predictor
+from covid_edge_convert.calibrate import (
+    calibration_figures,
+    conformal_figures,
+    threshold_figures,
+)
 from covid_edge_convert.data import MODALITIES, Scans
-
-
-def platt(logits: np.ndarray, covid: np.ndarray) -> tuple[float, float]:
-    """Platt scaling: the (scale, bias) whose ``sigmoid(scale * logit + bias)`` fits the labels.
-
-    Parameters
-    ----------
-    logits : ndarray of float, shape (n,)
-    covid : ndarray, shape (n,)
-        1 for COVID.
-
-    Raises
-    ------
-    ValueError
-        If larger logits do not go with COVID (scale would not be positive).
-    """
-    fit = LogisticRegression(C=1e6, max_iter=1000).fit(np.reshape(logits, (-1, 1)), covid > 0.5)
-    scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    if scale <= 0:
-        raise ValueError("the logits are no better than chance on val: they cannot be calibrated")
-    return scale, bias
-
-
-def probability(logits: np.ndarray, scale: float, bias: float) -> np.ndarray:
-    """Calibrated probability of COVID: logits of any shape → float64 of that shape, 0 to 1."""
-    return expit(scale * np.asarray(logits, np.float64) + bias)
 
 
 def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> dict[str, float]:
@@ -130,32 +107,43 @@ def answer_pictures(
         return list(tqdm(pool.map(one, range(count)), description, count, leave=False))
 
 
-def summarise(scans: Scans, answers: list[dict]) -> dict:
+def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]) -> dict:
     """Figures of each modality and split out of the device's answers, whole and per source.
+
+    Accuracy and so on are those of the balanced operating point, which answers on every scan; what
+    the conformal sets of `modalities` (the bundle's) make of the same probabilities comes beside
+    them, and for whole splits also the calibration error and both thresholds' figures.
 
     A scan that was refused or taken for the other modality has no answer to compare; such scans
     are counted and left out of the other figures.
     """
     routed = np.array([a["status"] == "ok" and a["modality"] for a in answers]) == scans.modality
     score = np.array([a["probability"] if a["status"] == "ok" else np.nan for a in answers], float)
-    called = np.array([a["label"] == "covid" for a in answers])
+    covid = scans.covid.astype(bool)
     result: dict = {}
-    for modality in MODALITIES:
+
+    def figures(rows: np.ndarray, modality: Modality) -> dict:
+        kept = rows & routed
+        given = covid[kept], score[kept]
+        return {
+            "given": int(rows.sum()),
+            "not_answered": int((rows & ~routed).sum()),
+            **binary_metrics(*given, score[kept] >= modality.threshold("balanced")),
+            **conformal_figures(*given, modality),
+        }
+
+    for name in MODALITIES:
         for split in ("train", "val", "test", "probe"):
-            rows = (scans.modality == modality) & (scans.split == split)
+            rows = (scans.modality == name) & (scans.split == split)
             if not rows.any():
                 continue
-
-            def figures(rows: np.ndarray) -> dict:
-                kept = rows & routed
-                counts = {"given": int(rows.sum()), "not_answered": int((rows & ~routed).sum())}
-                covid = scans.covid.astype(bool)
-                return {**counts, **binary_metrics(covid[kept], score[kept], called[kept])}
-
-            sources = np.unique(scans.source[rows])
-            result.setdefault(modality, {})[split] = {
-                **figures(rows),
-                "per_source": {s: figures(rows & (scans.source == s)) for s in map(str, sources)},
+            modality, given = modalities[name], (covid[rows & routed], score[rows & routed])
+            sources = map(str, np.unique(scans.source[rows]))
+            result.setdefault(name, {})[split] = {
+                **figures(rows, modality),
+                **calibration_figures(*given),
+                "operating_points": threshold_figures(*given, modality),
+                "per_source": {s: figures(rows & (scans.source == s), modality) for s in sources},
             }
     others = scans.modality == "other"
     for split in np.unique(scans.split[others]):

@@ -18,7 +18,12 @@ from covid_edge.bundle import Bundle
 from covid_edge.predictor import Prediction
 from covid_edge_convert import comparisons, plots
 from covid_edge_convert.bootstrap import DRAWS, FIGURES, measure
-from covid_edge_convert.calibrate import BINS, calibration_error
+from covid_edge_convert.calibrate import (
+    BINS,
+    calibration_figures,
+    conformal_figures,
+    threshold_figures,
+)
 from covid_edge_convert.checkpoints import write_text
 from covid_edge_convert.data import MODALITIES, Scans
 from covid_edge_convert.document import Document
@@ -81,7 +86,7 @@ def write_results(
         bundle,
         "predict",
     )
-    metrics["headline"] = _headline(document, measured, answers)
+    metrics["headline"] = _headline(document, measured, answers, bundle)
 
     say("stages and protocols, from the bundle's evidence")
     evidence = load_evidence(bundle)
@@ -155,11 +160,11 @@ def _cells(figures: dict) -> list[str]:
     return [str(figures["scans"]), str(figures["groups"])] + [_cell(figures[k]) for k in FIGURES]
 
 
-def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> dict:
+def _headline(document: Document, scans: Scans, answers: list[Prediction], bundle: Bundle) -> dict:
     """What the device answers, router included."""
     routed = np.array([a.modality if a.status == "ok" else "" for a in answers]) == scans.modality
     score = np.array([a.probability if a.status == "ok" else np.nan for a in answers], float)
-    called = np.array([a.status == "ok" and a.probability >= a.threshold for a in answers])
+    called = np.array([_called(a, bundle) for a in answers])
     covid = scans.covid == 1
     result: dict = {}
     rows_of: dict = {}
@@ -180,8 +185,9 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> di
             result.setdefault(modality, {})[split] = {
                 "given": int(given.sum()),
                 "answered": int(kept.sum()),
-                "threshold": next(answers[k].threshold for k in np.flatnonzero(kept)),
-                "ece": round(calibration_error(covid[kept], score[kept]), 4),
+                **calibration_figures(covid[kept], score[kept]),
+                "sets": conformal_figures(covid[kept], score[kept], bundle.modalities[modality]),
+                "points": threshold_figures(covid[kept], score[kept], bundle.modalities[modality]),
                 "confusion": {
                     "tp": int((kept & covid & called).sum()),
                     "fp": int((kept & ~covid & called).sum()),
@@ -207,12 +213,10 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> di
     refused = sum(answers[k].status == "refused" for k in others)
     result["other"] = {"given": len(others), "refused": refused}
     thresholds = ", ".join(
-        f"{NAMES[m]} {next(iter(result[m].values()))['threshold']:.3g}"
-        for m in MODALITIES
-        if m in result
+        f"{NAMES[m]} {bundle.modalities[m].balanced.value:.3g}" for m in MODALITIES if m in result
     )
     document.text(
-        f"COVID is said from the bundle's threshold on ({thresholds}). The router let {answered} "
+        f"COVID is said from the balanced threshold on ({thresholds}). The router let {answered} "
         f"of {given} scans through as what they are (the others are not in the figures) and "
         f"refused {refused} of {len(others)} pictures that are no chest scans."
     )
@@ -227,6 +231,7 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> di
             if source != "all"
         ],
     )
+    _decisions(document, result, bundle)
     curves: dict = {}
     for (modality, split), rows in rows_of.items():
         if 0 < covid[rows].sum() < rows.sum():
@@ -246,6 +251,70 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction]) -> di
         caption = f"Reliability on test: {BINS} bins of equal width"
         document.picture("reliability", caption, plots.reliability(calibrated, BINS))
     return result
+
+
+def _called(answer: Prediction, bundle: Bundle) -> bool:
+    """Whether the balanced operating point, which always chooses a label, says COVID."""
+    if answer.status != "ok":
+        return False
+    return answer.probability >= bundle.modalities[answer.modality].balanced.value
+
+
+def _decisions(document: Document, found: dict, bundle: Bundle) -> None:
+    """From probabilities to answers: calibration, conformal sets, operating points."""
+    parts = [
+        (f"{NAMES[m]}, {split}", part)
+        for m in MODALITIES
+        for split, part in found.get(m, {}).items()
+    ]
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    document.heading("Calibration and answers", 3)
+    promises = "; ".join(
+        f"{NAMES[m]}: at least {1 - part.conformal.alpha:.0%} of each class keep their true label"
+        for m, part in bundle.modalities.items()
+    )
+    document.text(
+        f"ECE: expected calibration error, {BINS} bins of equal width; by chance: what exactly "
+        "right probabilities would show on as many scans. The device says `uncertain` where its "
+        f"conformal set leaves both labels; promised, for scans like those of `val`: {promises} (coverage)."
+    )
+    columns = ("coverage", "coverage_covid", "coverage_non_covid", "uncertain")
+    document.table(
+        [
+            "",
+            "ECE",
+            "ECE by chance",
+            "coverage",
+            "of COVID",
+            "of non-COVID",
+            "uncertain",
+            "wrong among the others",
+        ],
+        [
+            [
+                name,
+                share(part["ece"]),
+                share(part["ece_by_chance"]),
+                *(share(part["sets"][column]) for column in (*columns, "wrong_when_certain")),
+            ]
+            for name, part in parts
+        ],
+    )
+    document.table(
+        ["", "operating point", "COVID from P", "accuracy", "sensitivity", "specificity"],
+        [
+            [
+                name,
+                point,
+                *(share(f[k]) for k in ("threshold", "accuracy", "sensitivity", "specificity")),
+            ]
+            for name, part in parts
+            for point, f in part["points"].items()
+        ],
+    )
 
 
 def _stages(document: Document, table: Scans, logits: dict, bundle: Bundle) -> dict:

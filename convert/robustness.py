@@ -38,7 +38,7 @@ VERSIONS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 
 def verdict(answer: Prediction) -> tuple[str | None, bool | None]:
-    """What is compared: the modality, and on which side of the threshold the scan lies."""
+    """What is compared: the modality, and on which side of the balanced threshold the scan is."""
     if answer.status != "ok":
         return None, None
     return answer.modality, answer.probability >= answer.threshold

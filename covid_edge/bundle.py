@@ -20,10 +20,13 @@ from .errors import BundleError
 from .preprocess import PreprocessSpec
 
 __all__ = [
+    "OPERATING_POINTS",
     "OTHER",
     "SCHEMA",
+    "UNCERTAIN",
     "Bundle",
     "Calibration",
+    "Conformal",
     "Modality",
     "ModelFile",
     "Router",
@@ -31,10 +34,16 @@ __all__ = [
 ]
 
 #: The schema of bundle.json that this version reads.
-SCHEMA = 2
+SCHEMA = 3
 
 #: The router's label for whatever is not a chest scan.
 OTHER = "other"
+
+#: The answer where neither label can be excluded.
+UNCERTAIN = "uncertain"
+
+#: How a probability becomes an answer: by the conformal bounds, or by one of two thresholds.
+OPERATING_POINTS = ("conformal", "balanced", "sensitive")
 
 _SHIPPED = Path(__file__).parent / "models"
 _DEFAULT = "mmtl"
@@ -136,10 +145,25 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The operating point: the positive label from this probability on, and how it was chosen."""
+    """The positive label from this probability on, and how that was chosen."""
 
     value: float
     chosen: str
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Split-conformal bounds with a promise for each class (Vovk, 2012; "Mondrian").
+
+    The positive label cannot be excluded from probability `covid_from` on, the negative one not up
+    to `non_covid_to`. Among scans exchangeable with those of `fitted_on`, at most the share `alpha`
+    of either class has its true label excluded.
+    """
+
+    alpha: float
+    covid_from: float
+    non_covid_to: float
+    fitted_on: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +174,39 @@ class Modality:
     preprocess: PreprocessSpec
     labels: tuple[str, str]
     calibration: Calibration
-    threshold: Threshold
+    balanced: Threshold
+    sensitive: Threshold
+    conformal: Conformal
+
+    def threshold(self, operating_point: str) -> float:
+        """Return the threshold of an operating point; that of "conformal" is the balanced one."""
+        return (self.sensitive if operating_point == "sensitive" else self.balanced).value
+
+    def possible(self, probability: float, operating_point: str) -> tuple[str, ...]:
+        """Return the labels that an operating point does not exclude, in the order of `labels`.
+
+        Parameters
+        ----------
+        probability : float
+            Calibrated probability of the positive label, 0 to 1.
+        operating_point : str
+            One of :data:`OPERATING_POINTS`. The thresholds leave one label; "conformal" leaves one
+            or both.
+
+        Notes
+        -----
+        A network good enough makes the bounds cross (`non_covid_to` < `covid_from`). Between them
+        both labels are excluded: there the balanced threshold decides, which can only add to the
+        share of scans whose true label is left.
+        """
+        if operating_point == "conformal":
+            positive = probability >= self.conformal.covid_from
+            negative = probability <= self.conformal.non_covid_to
+            if positive and negative:
+                return self.labels
+            if positive or negative:
+                return (self.labels[positive],)
+        return (self.labels[probability >= self.threshold(operating_point)],)
 
 
 @dataclass(frozen=True)
@@ -289,6 +345,12 @@ class _Object:
             self.fail(key, "more than 0")
         return value
 
+    def rate(self, key: str) -> float:
+        value = self.number(key)
+        if not 0 < value < 1:
+            self.fail(key, "more than 0 and less than 1")
+        return value
+
     def labels(self, key: str) -> tuple[str, ...]:
         value = self.fields.get(key)
         if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
@@ -369,7 +431,10 @@ def _modality(entry: _Object) -> Modality:
     labels = entry.labels("labels")
     if len(labels) != 2:
         entry.fail("labels", "two labels, the negative one first")
-    calibration, threshold = entry.child("calibration"), entry.child("threshold")
+    if UNCERTAIN in labels:
+        entry.fail("labels", f"other words than {UNCERTAIN!r}, which means both")
+    calibration, conformal = entry.child("calibration"), entry.child("conformal")
+    points = entry.child("operating_points")
     return Modality(
         model=_file(entry),
         preprocess=_spec(entry),
@@ -380,5 +445,16 @@ def _modality(entry: _Object) -> Modality:
             bias=calibration.number("bias"),
             fitted_on=calibration.text("fitted_on"),
         ),
-        threshold=Threshold(threshold.number("value", 0, 1), threshold.text("chosen")),
+        balanced=_threshold(points.child("balanced")),
+        sensitive=_threshold(points.child("sensitive")),
+        conformal=Conformal(
+            alpha=conformal.rate("alpha"),
+            covid_from=conformal.number("covid_from", 0, 1),
+            non_covid_to=conformal.number("non_covid_to", 0, 1),
+            fitted_on=conformal.text("fitted_on"),
+        ),
     )
+
+
+def _threshold(entry: _Object) -> Threshold:
+    return Threshold(entry.number("value", 0, 1), entry.text("chosen"))

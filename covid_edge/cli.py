@@ -32,9 +32,13 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 #: A progress bar is shown from this many scans on.
 MANY = 10
 
-_EPILOG = """\b
+_EPILOG = """"uncertain" means that both labels remain possible at the bundle's error rate for each
+class (`covid-edge info` says which), a promise for scans like those that it was calibrated on, not
+for those of other hospitals. The operating points balanced and sensitive always choose a label.
+
+\b
 Exit codes:
-  0  every scan was answered
+  0  every scan was answered, "uncertain" included
   2  the command was not understood
   3  a file could not be read (also when others were refused)
   4  a scan was refused: not a chest X-ray or chest CT
@@ -77,6 +81,13 @@ def cli() -> None:
     show_default=True,
     help="Only cpu in this version.",
 )
+@click.option(
+    "--operating-point",
+    type=click.Choice(["conformal", "balanced", "sensitive"]),
+    default="conformal",
+    show_default=True,
+    help="How a probability becomes a label.",
+)
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -84,6 +95,7 @@ def predict(
     threads: int,
     modality: str | None,
     device: str,
+    operating_point: str,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
@@ -94,7 +106,7 @@ def predict(
     from .predictor import Predictor
 
     with _decoders_silenced():
-        predictor = Predictor(bundle, threads=threads, modality=modality, device=device)
+        predictor = Predictor(bundle, threads, modality, device, operating_point)
         scans: Iterable[str | ScanError] = find_scans(paths, _list_on_stdin(paths))
         if "-" not in paths:  # a list on standard input is answered as it comes
             scans = list(scans)

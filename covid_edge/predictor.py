@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .bundle import OTHER, Bundle, ModelFile
+from .bundle import OPERATING_POINTS, OTHER, UNCERTAIN, Bundle, ModelFile
 from .delegates import check_device
 from .errors import BundleError, UsageError
 from .interpreter import Interpreter, runtime
@@ -23,6 +23,9 @@ __all__ = ["MIN_SIDE", "Latency", "Prediction", "Predictor"]
 
 #: A picture with a side shorter than this (pixels) is refused: no lung can be judged on it.
 MIN_SIDE = 32
+
+# What is None of a scan that was refused.
+_ANSWER = ("label", "labels", "probability", "threshold", "operating_point")
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,16 @@ class Prediction:
     modality : str or None
         ``"xray"`` or ``"ct"``; None if the picture was refused before that was known.
     label : str or None
-        ``"covid"`` or ``"non-covid"``; None if refused.
+        ``"covid"``, ``"non-covid"`` or ``"uncertain"``; None if refused.
+    labels : tuple of str or None
+        What cannot be excluded: the label alone, or both if it is ``"uncertain"``; None if refused.
     probability : float or None
         Calibrated probability of COVID-19, 0 to 1; None if refused.
     threshold : float or None
-        The label is ``"covid"`` from this probability on; None if refused.
+        Of the operating point: ``"covid"`` from this probability on. ``"conformal"`` shows that of
+        ``"balanced"``, which decides there only if the bounds exclude both labels. None if refused.
+    operating_point : str or None
+        What made a label of the probability: see :class:`Predictor`; None if refused.
     reason : str or None
         Why it was refused; None if it was not.
     latency_ms : Latency
@@ -69,15 +77,17 @@ class Prediction:
     status: str
     modality: str | None
     label: str | None
+    labels: tuple[str, ...] | None
     probability: float | None
     threshold: float | None
+    operating_point: str | None
     reason: str | None
     latency_ms: Latency
     bundle: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of a JSON line: plain values, in the order above."""
-        return asdict(self)
+        return {**asdict(self), "labels": self.labels and list(self.labels)}
 
 
 class Predictor:
@@ -98,6 +108,11 @@ class Predictor:
         means that nothing else is told apart: a photograph is answered on too.
     device : str
         Only ``"cpu"`` in this version.
+    operating_point : str
+        ``"conformal"`` answers ``"uncertain"`` where neither label can be excluded at the bundle's
+        error rate for each class (its `alpha`), which holds for scans like those that it was
+        calibrated on, not for another hospital's. ``"balanced"`` and ``"sensitive"`` always choose
+        one label, by a threshold that balances errors, or that finds 95 % of COVID scans.
 
     Raises
     ------
@@ -106,7 +121,7 @@ class Predictor:
     DeviceError
         The device is not supported, or no interpreter is installed.
     UsageError
-        There is no such modality or device, or `threads` is less than 1.
+        There is no such modality, device or operating point, or `threads` is less than 1.
 
     Examples
     --------
@@ -121,9 +136,13 @@ class Predictor:
         threads: int = 1,
         modality: str | None = None,
         device: str = "cpu",
+        operating_point: str = "conformal",
     ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
+        if operating_point not in OPERATING_POINTS:
+            known = ", ".join(OPERATING_POINTS)
+            raise UsageError(f"no operating point is called {operating_point!r}; there is {known}")
         check_device(device)
         runtime()
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -131,6 +150,7 @@ class Predictor:
             known = ", ".join(self.bundle.modalities)
             raise UsageError(f"bundle {self.bundle.name} knows no {modality!r}; it knows {known}")
         self._modality = modality
+        self._operating_point = operating_point
         self._threads = threads
         self._networks: dict[str, Interpreter] = {}
         self._lock = threading.Lock()
@@ -163,7 +183,7 @@ class Predictor:
             clock = _Clock()
             scan = read_scan(path)
             clock.lap("read")
-            found: dict[str, Any] = dict.fromkeys(("label", "probability", "threshold"))
+            found: dict[str, Any] = dict.fromkeys(_ANSWER)
             modality, reason = self._route(scan, clock)
             if reason is None:
                 found = self._classify(scan, modality, clock)
@@ -198,12 +218,15 @@ class Predictor:
     def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
         modality = self.bundle.modalities[name]
         (logit,) = self._run(modality.model, modality.preprocess, 1, scan, clock).tolist()
-        calibration, threshold = modality.calibration, modality.threshold.value
+        calibration, point = modality.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
+        labels = modality.possible(probability, point)
         return {
-            "label": modality.labels[probability >= threshold],
+            "label": labels[0] if len(labels) == 1 else UNCERTAIN,
+            "labels": labels,
             "probability": probability,
-            "threshold": threshold,
+            "threshold": modality.threshold(point),
+            "operating_point": point,
         }
 
     def _run(

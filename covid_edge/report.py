@@ -34,6 +34,8 @@ def text_line(prediction: Prediction, width: int = 0) -> str:
     ]
     if prediction.reason:
         columns.append(prediction.reason)
+    elif answered and len(prediction.labels) > 1:
+        columns.append(f"{' and '.join(prediction.labels)} both remain possible")
     return "  ".join(columns)
 
 
@@ -49,8 +51,10 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "status": "error",
         "modality": None,
         "label": None,
+        "labels": None,
         "probability": None,
         "threshold": None,
+        "operating_point": None,
         "reason": error.reason,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
@@ -60,6 +64,7 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
 def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError | None]:
     """Return everything `covid-edge info` says, and what is wrong with it if anything is."""
     import platform
+    from dataclasses import asdict
 
     from . import imgproc
     from .interpreter import runtime, runtime_version
@@ -104,8 +109,11 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
             "modalities": {
                 name: {
                     "labels": list(modality.labels),
-                    "threshold": modality.threshold.value,
-                    "chosen": modality.threshold.chosen,
+                    "operating_points": {
+                        "balanced": asdict(modality.balanced),
+                        "sensitive": asdict(modality.sensitive),
+                    },
+                    "conformal": asdict(modality.conformal),
                     "preprocess": modality.preprocess.to_dict(),
                 }
                 for name, modality in bundle.modalities.items()
@@ -139,10 +147,28 @@ def info_text(info: dict[str, Any]) -> str:
         ("", f"sha256 {bundle['sha256']}"),
     ]
     for name, modality in bundle["modalities"].items():
-        labels = modality["labels"]
-        rows.append(
-            (name, f"{labels[1]} from P = {modality['threshold']:.3f} on ({modality['chosen']})")
-        )
+        negative, positive = modality["labels"]
+        sets = modality["conformal"]
+        rows += [
+            (
+                name,
+                f"conformal: {positive} possible from P = {sets['covid_from']:.3f} on, {negative} "
+                f"up to P = {sets['non_covid_to']:.3f}; both possible: uncertain",
+            ),
+            (
+                "",
+                f"at most {100 * sets['alpha']:g}% of either class lose their label, among scans "
+                f"like those that set the bounds ({sets['fitted_on']}), not other hospitals'",
+            ),
+        ]
+        for point, threshold in modality["operating_points"].items():
+            rows.append(
+                (
+                    "",
+                    f"{point}: {positive} from P = {threshold['value']:.3f} on "
+                    f"({threshold['chosen']})",
+                )
+            )
     for file in bundle["files"]:
         state = "sound" if file["ok"] else "DAMAGED"
         rows.append((file["use"] + " file", f"{file['file']}  {file['bytes']:,} bytes  {state}"))

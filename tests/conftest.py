@@ -2,7 +2,8 @@
 """Fixtures that tests of the device share.
 
 The toy bundle (``toy_bundle/make.py`` says how its networks answer) is steered by brightness: a
-flat picture of :data:`DARK` is an X-ray to it, :data:`MIDDLE` a CT, :data:`BRIGHT` neither.
+flat picture of :data:`DARK` is an X-ray to it (of :data:`DOUBTFUL` one that may show COVID or not),
+:data:`MIDDLE` a CT, :data:`BRIGHT` neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TOY = Path(__file__).parent / "toy_bundle"
 EXAMPLES = ROOT / "examples"
 SHIPPED = ROOT / "covid_edge" / "models" / "mmtl"
 
-DARK, MIDDLE, BRIGHT = 30, 128, 230
+DARK, DOUBTFUL, MIDDLE, BRIGHT = 30, 36, 128, 230
 
 
 def pytest_report_header() -> str:

@@ -34,7 +34,12 @@ def test_info_says_what_is_installed_and_which_bundle(run, toy):
         "interpreter  ",
         "kernels      ",
         "toy 0.0.1",
-        "covid from P = 0.500 on",
+        "conformal: covid possible from P = 0.450 on, non-covid up to P = 0.550; both possible: "
+        "uncertain\n",
+        "at most 10% of either class lose their label, among scans like those that set the bounds "
+        "(nothing), not other hospitals'\n",
+        "balanced: covid from P = 0.500 on",
+        "sensitive: covid from P = 0.300 on",
         "xray.int8.tflite  ",
         "Toy bundle: its answers mean nothing.",
     ):
@@ -57,7 +62,9 @@ def test_info_as_json(run, toy):
     }
     assert about["devices"] == {"cpu": True, "gpu": False, "edgetpu": False}
     assert about["kernels"]
-    assert about["bundle"]["modalities"]["ct"]["threshold"] == 0.5
+    ct = about["bundle"]["modalities"]["ct"]
+    assert ct["operating_points"]["balanced"]["value"] == 0.5
+    assert (ct["conformal"]["alpha"], ct["conformal"]["covid_from"]) == (0.1, 0.45)
     assert all(file["ok"] for file in about["bundle"]["files"])
 
 

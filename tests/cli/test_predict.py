@@ -10,7 +10,9 @@ import shutil
 
 import pytest
 
-from conftest import BRIGHT, DARK, EXAMPLES, MIDDLE
+from conftest import BRIGHT, DARK, DOUBTFUL, EXAMPLES, MIDDLE
+from covid_edge.bundle import OPERATING_POINTS, SCHEMA
+from covid_edge.cli import cli
 from covid_edge.files import find_scans
 
 KEYS = [
@@ -18,8 +20,10 @@ KEYS = [
     "status",
     "modality",
     "label",
+    "labels",
     "probability",
     "threshold",
+    "operating_point",
     "reason",
     "latency_ms",
     "bundle",
@@ -65,6 +69,38 @@ def test_a_refused_scan_says_why_and_ends_with_4(predict, flat):
     assert "xray" in answered
 
 
+def test_an_uncertain_scan_says_what_remains_possible_and_ends_with_0(predict, flat):
+    done = predict(flat("a.png", DOUBTFUL), flat("b.png", DARK))
+    assert done.returncode == 0
+    uncertain, other = done.stdout.splitlines()
+    assert "  uncertain  P(covid) " in uncertain
+    assert uncertain.endswith("ms  non-covid and covid both remain possible")
+    assert uncertain.index("P(covid)") == other.index("P(covid)")
+
+
+@pytest.mark.parametrize(
+    ("point", "label"),
+    [("conformal", "uncertain"), ("balanced", "non-covid"), ("sensitive", "covid")],
+)
+def test_the_operating_point_decides(run, toy_copy, flat, point, label):
+    path = toy_copy / "bundle.json"
+    root = json.loads(path.read_text())
+    root["modalities"]["xray"]["operating_points"]["balanced"]["value"] = 0.53
+    path.write_text(json.dumps(root))
+    scan = flat("a.png", DOUBTFUL)
+    done = run("predict", "--json", "--operating-point", point, "--bundle", toy_copy, scan)
+    (record,) = records(done)
+    assert (record["label"], record["operating_point"]) == (label, point)
+    assert done.returncode == 0
+
+
+def test_the_operating_points_of_the_command_are_those_of_bundles():
+    (option,) = [
+        option for option in cli.commands["predict"].params if option.name == "operating_point"
+    ]
+    assert tuple(option.type.choices) == OPERATING_POINTS
+
+
 def test_an_unreadable_file_is_one_sentence_and_ends_with_3(predict, flat, tmp_path):
     done = predict(tmp_path / "nothing.png", flat("b.png", DARK))
     assert done.returncode == 3
@@ -93,7 +129,8 @@ def test_json_has_these_keys_whatever_happens(predict, flat, tmp_path):
     assert 0 < ok["probability"] < ok["threshold"] == 0.5
     assert refused["reason"] == "not a chest X-ray or chest CT"
     assert (error["file"], error["reason"]) == (f"{tmp_path}/nothing.png", "no such file")
-    for key in ("modality", "label", "probability", "threshold"):
+    assert (ok["labels"], ok["operating_point"]) == (["non-covid"], "conformal")
+    for key in ("modality", "label", "labels", "probability", "threshold", "operating_point"):
         assert refused[key] is error[key] is None
 
 
@@ -192,6 +229,7 @@ def test_a_name_that_is_no_text_stays_on_one_line(predict, tmp_path, flat):
         ["predict", "--threads", "many", "a.png"],
         ["predict", "--modality", "mri", "a.png"],
         ["predict", "--device", "npu", "a.png"],
+        ["predict", "--operating-point", "bold", "a.png"],
         ["predict", "--nonsense", "a.png"],
         ["nonsense"],
     ],
@@ -243,7 +281,7 @@ def lose_model(folder):
 
 def renew_schema(folder):
     path = folder / "bundle.json"
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'))
 
 
 def break_json(folder):
@@ -277,7 +315,7 @@ def swap_model_for_text(folder):
     [
         (change_byte, "xray.int8.tflite is not the file that bundle.json describes"),
         (lose_model, "xray.int8.tflite is missing"),
-        (renew_schema, "schema 3"),
+        (renew_schema, f"schema {SCHEMA + 1}"),
         (break_json, "is not JSON"),
         (lose_everything, "no bundle there"),
         (swap_model_for_text, "cannot be loaded by"),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from covid_edge_convert.evaluate import binary_metrics, platt, probability
+from covid_edge_convert.evaluate import binary_metrics
 
 
 @pytest.fixture
@@ -30,15 +30,3 @@ def test_figures_that_one_class_cannot_define_are_none():
     assert figures["auc"] is None
     assert figures["specificity"] is None
     assert figures["sensitivity"] == round(2 / 3, 4)
-
-
-def test_platt_scaling_makes_the_mean_probability_the_share_of_covid(answers):
-    covid, logits = answers
-    scaled = probability(5 * logits + 3, *platt(5 * logits + 3, covid))
-    assert scaled.mean() == pytest.approx(covid.mean(), abs=1e-3)
-
-
-def test_logits_that_point_the_wrong_way_are_refused(answers):
-    covid, logits = answers
-    with pytest.raises(ValueError, match="no better than chance"):
-        platt(-logits, covid)

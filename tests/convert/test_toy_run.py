@@ -98,6 +98,23 @@ def test_the_model_card_says_what_is_left_without_lungs(toy_run):
     assert f"lungs blacked out {left:.3f}" in (toy_run.bundle / "MODEL_CARD.md").read_text()
 
 
+def test_the_model_card_says_how_answers_are_made(toy_run):
+    card = (toy_run.bundle / "MODEL_CARD.md").read_text()
+    test = toy_run.figures["xray"]["test"]
+    for name in ("ece", "ece_by_chance", "coverage", "uncertain"):
+        assert f"{test[name]:.4f}" in card
+    sensitive = test["operating_points"]["sensitive"]
+    assert f"| sensitive | {sensitive['threshold']:.4f} |" in card
+    assert "at least 90% of each class keep their true label" in card
+
+
+def test_figures_are_at_the_balanced_threshold_and_leave_no_uncertain_scan_out(toy_run):
+    test = toy_run.figures["xray"]["test"]
+    # Eight COVID scans in val promise nothing at 10 %, so the device calls every scan uncertain.
+    assert (test["uncertain"], test["coverage"], test["wrong_when_certain"]) == (1, 1, None)
+    assert test["accuracy"] == test["operating_points"]["balanced"]["accuracy"] > 0.8
+
+
 def test_representative_scans_are_training_scans_of_every_cell(toy_run):
     table = toy_run.scans.select(modality="xray")
     chosen = table.where(representative_rows(table, 9))
@@ -133,6 +150,20 @@ def test_a_bundle_replaces_the_one_that_was_there(toy_run, tmp_path):
     rewrite(toy_run, folder)
     assert Bundle.load(folder).version == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_larger_alpha_makes_the_device_decide(toy_run, tmp_path):
+    figures = rewrite(toy_run, tmp_path / "bundle", alpha=0.3)
+    assert Bundle.load(tmp_path / "bundle").modalities["ct"].conformal.alpha == 0.3
+    assert figures["ct"]["test"]["uncertain"] < 1
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    assert "at least 70% of each class keep their true label" in card
+
+
+@pytest.mark.parametrize("alpha", [0, 1, float("nan")])
+def test_alpha_must_be_a_share(toy_run, tmp_path, alpha):
+    with pytest.raises(UsageError, match="more than 0 and less than 1"):
+        rewrite(toy_run, tmp_path / "bundle", alpha=alpha)
 
 
 def test_a_folder_of_something_else_is_not_overwritten(toy_run, tmp_path):

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
 import pytest
 import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
-from covid_edge.bundle import SCHEMA, Bundle
+from conftest import TOY
+from covid_edge.bundle import OPERATING_POINTS, SCHEMA, Bundle, Conformal, Threshold
 from covid_edge.errors import BundleError
 from covid_edge.preprocess import PreprocessSpec
+
+TOY_CT = Bundle.load(TOY).modalities["ct"]
 
 
 def edit(folder: Path, place: str, value: object) -> None:
@@ -46,7 +53,9 @@ def test_what_is_written_is_read(toy):
     ct = bundle.modalities["ct"]
     assert ct.labels == ("non-covid", "covid")
     assert ct.preprocess == PreprocessSpec(None, 4.0, (8, 8), (2, 2), (32, 32))
-    assert (ct.calibration.scale, ct.calibration.bias, ct.threshold.value) == (0.5, 0.25, 0.5)
+    assert (ct.calibration.scale, ct.calibration.bias) == (0.5, 0.25)
+    assert (ct.balanced.value, ct.sensitive.value) == (0.5, 0.3)
+    assert ct.conformal == Conformal(0.1, 0.45, 0.55, "nothing")
     assert ct.model.path == toy / "ct.int8.tflite"
     assert bundle.extra["training"] == {"sources": []}
 
@@ -148,7 +157,15 @@ def test_bundle_json_that_is_no_object(toy_copy, value):
         "modalities.ct.labels",
         "modalities.ct.calibration",
         "modalities.ct.calibration.scale",
-        "modalities.ct.threshold.value",
+        "modalities.ct.operating_points",
+        "modalities.ct.operating_points.balanced",
+        "modalities.ct.operating_points.balanced.value",
+        "modalities.ct.operating_points.sensitive.chosen",
+        "modalities.ct.conformal",
+        "modalities.ct.conformal.alpha",
+        "modalities.ct.conformal.covid_from",
+        "modalities.ct.conformal.non_covid_to",
+        "modalities.ct.conformal.fitted_on",
     ],
 )
 @pytest.mark.parametrize("value", [..., None, [1], True], ids=["missing", "null", "list", "true"])
@@ -170,7 +187,14 @@ def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(toy_copy, place, 
         ("modalities.ct.labels", ["a", "b", "c"], "two labels"),
         ("modalities.ct.calibration.scale", -1, "more than 0"),
         ("modalities.ct.calibration.bias", float("nan"), "finite"),
-        ("modalities.ct.threshold.value", 1.5, "from 0 to 1"),
+        ("modalities.ct.labels", ["non-covid", "uncertain"], "other words than 'uncertain'"),
+        ("modalities.ct.operating_points.balanced.value", 1.5, "from 0 to 1"),
+        ("modalities.ct.operating_points.sensitive.value", -0.1, "from 0 to 1"),
+        ("modalities.ct.conformal.alpha", 0, "more than 0 and less than 1"),
+        ("modalities.ct.conformal.alpha", 1.0, "more than 0 and less than 1"),
+        ("modalities.ct.conformal.alpha", float("nan"), "finite"),
+        ("modalities.ct.conformal.covid_from", 1.5, "from 0 to 1"),
+        ("modalities.ct.conformal.non_covid_to", float("inf"), "from 0 to 1"),
         ("modalities.ct.preprocess.size", [0, 32], "size must be two whole numbers"),
         ("router.temperature", 0, "more than 0"),
         ("router.labels", ["ct", "mri"], "router.labels"),
@@ -179,6 +203,46 @@ def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(toy_copy, place, 
 def test_a_value_out_of_range_is_named(toy_copy, place, value, word):
     edit(toy_copy, place, value)
     refuses(toy_copy, "is wrong: ", word)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "probability", "labels"),
+    [
+        ((0.4, 0.7), 0.39, ("non-covid",)),
+        ((0.4, 0.7), 0.40, ("non-covid", "covid")),
+        ((0.4, 0.7), 0.70, ("non-covid", "covid")),
+        ((0.4, 0.7), 0.71, ("covid",)),
+        # Crossed bounds exclude both labels between them: there the threshold of 0.5 decides.
+        ((0.7, 0.4), 0.40, ("non-covid",)),
+        ((0.7, 0.4), 0.49, ("non-covid",)),
+        ((0.7, 0.4), 0.50, ("covid",)),
+        ((0.7, 0.4), 0.70, ("covid",)),
+        ((0.0, 1.0), 0.00, ("non-covid", "covid")),  # set on too few scans to promise anything
+        ((0.0, 1.0), 1.00, ("non-covid", "covid")),
+    ],
+)
+def test_conformal_bounds_exclude_what_lies_beyond_them(bounds, probability, labels):
+    ct = replace(TOY_CT, conformal=Conformal(0.1, *bounds, ""))
+    assert ct.possible(probability, "conformal") == labels
+
+
+@pytest.mark.parametrize(("point", "threshold"), [("balanced", 0.5), ("sensitive", 0.3)])
+def test_a_threshold_belongs_to_the_positive_label(point, threshold):
+    assert TOY_CT.threshold(point) == threshold
+    assert TOY_CT.possible(threshold, point) == ("covid",)
+    assert TOY_CT.possible(math.nextafter(threshold, 0), point) == ("non-covid",)
+
+
+unit = st.floats(0, 1)
+
+
+@given(unit, unit, unit, unit, unit, st.sampled_from(OPERATING_POINTS))
+def test_a_higher_probability_never_speaks_more_against_covid(p, q, low, high, threshold, point):
+    bounds, middle = Conformal(0.1, low, high, ""), Threshold(threshold, "")
+    ct = replace(TOY_CT, conformal=bounds, balanced=middle, sensitive=middle)
+    # Ranks of the three answers: non-covid, both, covid.
+    rank = [("non-covid",), ("non-covid", "covid"), ("covid",)].index
+    assert rank(ct.possible(min(p, q), point)) <= rank(ct.possible(max(p, q), point))
 
 
 def test_the_shipped_bundle_is_sound(shipped):

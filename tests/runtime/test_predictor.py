@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import covid_edge
-from conftest import BRIGHT, DARK, EXAMPLES, MIDDLE
+from conftest import BRIGHT, DARK, DOUBTFUL, EXAMPLES, MIDDLE
 from covid_edge import Prediction, Predictor
 from covid_edge.bundle import Bundle
 from covid_edge.errors import BundleError, DeviceError, ScanError, UsageError
@@ -35,7 +35,7 @@ def test_a_dark_picture_is_an_xray_and_bright_enough_to_be_covid(toy, flat):
     answer = Predictor(toy).predict(flat("a.png", 60))
     assert (answer.status, answer.modality, answer.label) == ("ok", "xray", "covid")
     assert answer.probability == pytest.approx(probability((60 - 40) / 8), abs=0.01)
-    assert (answer.threshold, answer.reason) == (0.5, None)
+    assert (answer.labels, answer.threshold, answer.reason) == (("covid",), 0.5, None)
 
 
 def test_a_darker_one_is_not(toy, flat):
@@ -53,6 +53,7 @@ def test_a_bright_picture_is_refused(toy, flat):
     assert answer.status == "refused"
     assert answer.reason == "not a chest X-ray or chest CT"
     assert answer.modality is answer.label is answer.probability is answer.threshold is None
+    assert answer.labels is answer.operating_point is None
 
 
 def test_an_answer_in_doubt_is_refused(toy, flat):
@@ -87,9 +88,39 @@ def test_the_label_turns_at_the_threshold(toy, toy_copy, flat):
     path = toy_copy / "bundle.json"
     root = json.loads(path.read_text())
     for value, label in ((exact, "covid"), (math.nextafter(exact, 1), "non-covid")):
-        root["modalities"]["xray"]["threshold"]["value"] = value
+        root["modalities"]["xray"]["operating_points"]["balanced"]["value"] = value
         path.write_text(json.dumps(root))
-        assert Predictor(toy_copy).predict(scan).label == label
+        answer = Predictor(toy_copy, operating_point="balanced").predict(scan)
+        assert (answer.label, answer.labels, answer.threshold) == (label, (label,), value)
+
+
+def test_where_neither_label_can_be_excluded_the_answer_is_uncertain(toy, flat):
+    answer = Predictor(toy).predict(flat("a.png", DOUBTFUL))
+    assert (answer.status, answer.label) == ("ok", "uncertain")
+    assert answer.labels == ("non-covid", "covid")
+    assert answer.probability == pytest.approx(0.5, abs=0.01)
+    assert (answer.operating_point, answer.threshold) == ("conformal", 0.5)
+
+
+@pytest.mark.parametrize("point", ["balanced", "sensitive"])
+def test_a_threshold_is_never_uncertain(toy, flat, point):
+    answer = Predictor(toy, operating_point=point).predict(flat("a.png", DOUBTFUL))
+    assert answer.label in ("non-covid", "covid")
+    assert answer.labels == (answer.label,)
+    assert answer.operating_point == point
+
+
+def test_the_sensitive_threshold_finds_what_the_balanced_one_misses(toy, flat):
+    scan = flat("a.png", DARK)
+    points = {point: Predictor(toy, operating_point=point) for point in ("balanced", "sensitive")}
+    answers = {point: predictor.predict(scan) for point, predictor in points.items()}
+    assert (answers["balanced"].label, answers["sensitive"].label) == ("non-covid", "covid")
+    assert answers["sensitive"].threshold == 0.3
+
+
+def test_unknown_operating_point(toy):
+    with pytest.raises(UsageError, match="no operating point is called 'bold'; there is conform"):
+        Predictor(toy, operating_point="bold")
 
 
 def test_a_file_that_cannot_be_read_raises(toy, tmp_path):

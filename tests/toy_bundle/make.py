@@ -82,7 +82,16 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
         },
         "labels": ["non-covid", "covid"],
         "calibration": {"method": "platt", "scale": 0.5, "bias": 0.25, "fitted_on": "nothing"},
-        "threshold": {"value": 0.5, "chosen": "half way, for the tests"},
+        "operating_points": {
+            "balanced": {"value": 0.5, "chosen": "half way, for the tests"},
+            "sensitive": {"value": 0.3, "chosen": "lower, for the tests"},
+        },
+        "conformal": {
+            "alpha": 0.1,
+            "covid_from": 0.45,
+            "non_covid_to": 0.55,
+            "fitted_on": "nothing",
+        },
     }
 
 
