@@ -279,7 +279,8 @@ def _decisions(document: Document, found: dict, bundle: Bundle) -> None:
     document.text(
         f"ECE: expected calibration error, {BINS} bins of equal width; by chance: what exactly "
         "right probabilities would show on as many scans. The device says `uncertain` where its "
-        f"conformal set leaves both labels; promised, for scans like those of `val`: {promises} (coverage)."
+        "conformal set leaves both labels; promised, for scans like those of `val`: "
+        f"{promises} (coverage)."
     )
     columns = ("coverage", "coverage_covid", "coverage_non_covid", "uncertain")
     document.table(
