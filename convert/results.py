@@ -272,15 +272,14 @@ def _decisions(document: Document, found: dict, bundle: Bundle) -> None:
         return "–" if value is None else f"{value:.3f}"
 
     document.heading("Calibration and answers", 3)
-    promises = "; ".join(
-        f"{NAMES[m]}: at least {1 - part.conformal.alpha:.0%} of each class keep their true label"
-        for m, part in bundle.modalities.items()
+    promises = " and ".join(
+        f"{1 - part.conformal.alpha:.0%} ({NAMES[m]})" for m, part in bundle.modalities.items()
     )
     document.text(
         f"ECE: expected calibration error, {BINS} bins of equal width; by chance: what exactly "
         "right probabilities would show on as many scans. The device says `uncertain` where its "
-        "conformal set leaves both labels; promised, for scans like those of `val`: "
-        f"{promises} (coverage)."
+        "conformal set leaves both labels. Coverage: the true label is not excluded; promised for "
+        f"at least {promises} of each class among scans like those of `val`."
     )
     columns = ("coverage", "coverage_covid", "coverage_non_covid", "uncertain")
     document.table(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,19 @@ def test_a_fold_is_trained_and_answers_its_val_and_test(toy_run):
     stamp = done.stat().st_mtime_ns
     assert run_protocol(*run, verbose=0) == [done]
     assert done.stat().st_mtime_ns == stamp
+
+
+def test_the_whole_system_is_trained_on_the_papers_split(toy_run):
+    brief = dataclasses.replace(toy_run.recipe, module_epochs=1, game_epochs=1, router_epochs=1)
+    options = {"schedule": "32x1", "whole": True, "verbose": 0}
+    (done,) = run_protocol(toy_run.scans, brief, toy_run.run, "image-level", **options)
+    folds = list(csv.DictReader(done.read_text().splitlines()))
+    assert [(f["modality"], f["fold"]) for f in folds] == [
+        ("xray", "random, whole"),
+        ("ct", "random, whole"),
+    ]
+    answers = csv.DictReader((done.parent / "logits.csv").read_text().splitlines())
+    assert {row["split"] for row in answers} == {"val", "test"}
 
 
 def test_a_single_source_cannot_be_left_out(toy_run):
