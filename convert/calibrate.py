@@ -164,7 +164,7 @@ def operating_points(covid: np.ndarray, probability: np.ndarray) -> dict:
         },
         "sensitive": {
             "value": covid_from(of_covid, MISSED),
-            "chosen": f"finds {1 - MISSED:.0%} of COVID scans like the {len(of_covid)} of val",
+            "chosen": f"finds at least {1 - MISSED:.0%} of COVID scans like val's {len(of_covid)}",
         },
     }
 

@@ -124,7 +124,7 @@ def drift(
     covid : ndarray, shape (n,)
         The truth, 1 for COVID.
     fp32_label, int8_label : ndarray of bool, shape (n,)
-        Each file's labels, by its own calibration and threshold.
+        Each file's labels, by its own calibration.
     """
     auc32, auc8 = roc_auc_score(covid, fp32), roc_auc_score(covid, int8)
     return {

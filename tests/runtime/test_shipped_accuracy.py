@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT
 from covid_edge import Predictor
-from covid_edge.bundle import Bundle
+from covid_edge.bundle import Bundle, Modality
 from covid_edge.interpreter import Interpreter
 from covid_edge.preprocess import preprocess
 from covid_edge.scan import read_scan
@@ -94,14 +94,41 @@ def test_the_logit_on_the_example_is_near_the_one_that_was_shipped(shipped, moda
     assert logit == pytest.approx(float(drawn["int8_logit"]), abs=0.2 * spread)
 
 
+def probabilities(entry: Modality, rows: list[dict[str, str]]) -> np.ndarray:
+    logits = np.array([float(row["int8_logit"]) for row in rows])
+    return 1 / (1 + np.exp(-(entry.calibration.scale * logits + entry.calibration.bias)))
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_probabilities_are_near_the_share_of_covid(shipped, modality):
+    entry = Bundle.load(shipped).modalities[modality]
+    rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
+    covid = np.array([row["label"] == "covid" for row in rows])
+    said = probabilities(entry, rows)
+    error = 0.0  # expected calibration error, 15 bins of equal width
+    for k in range(15):
+        inside = (said >= k / 15) & (said < (k + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(covid[inside].mean() - said[inside].mean())
+    assert error <= 0.05
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_conformal_sets_keep_their_promise_within_two_points(shipped, modality):
+    entry = Bundle.load(shipped).modalities[modality]
+    rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
+    sets = [entry.possible(p, "conformal") for p in probabilities(entry, rows).tolist()]
+    kept = [row["label"] in labels for row, labels in zip(rows, sets)]
+    assert np.mean(kept) >= 1 - entry.conformal.alpha - 0.02
+
+
 def test_int8_keeps_the_labels_and_the_auc_of_full_precision(shipped):
     same = []
     for modality, entry in Bundle.load(shipped).modalities.items():
         rows = [row for row in reference(shipped, modality) if row["label"] != "drawn"]
         covid = np.array([row["label"] == "covid" for row in rows])
         fp32, int8 = (np.array([float(r[f"{k}_logit"]) for r in rows]) for k in ("fp32", "int8"))
-        scaled = entry.calibration.scale * int8 + entry.calibration.bias
-        int8_says = 1 / (1 + np.exp(-scaled)) >= entry.balanced.value
+        int8_says = probabilities(entry, rows) >= entry.balanced.value
         same += list(int8_says == [row["fp32_says"] == "covid" for row in rows])
         assert area_under_roc(covid, fp32) - area_under_roc(covid, int8) <= 0.01
     assert np.mean(same) >= 0.98
