@@ -34,10 +34,13 @@ def called_by_val(val_covid: np.ndarray, val_score: np.ndarray, score: np.ndarra
     Returns
     -------
     ndarray of bool, shape (m,)
-        Where Platt scaling, fitted with both labels of the same weight, gives 0.5 or more.
+        Where Platt scaling, fitted with both labels of the same weight, gives 0.5 or more; or, of
+        scores that val ranks no better than chance, where the network's own sigmoid does: labels
+        are never turned round.
     """
     fit = LogisticRegression(C=1e6, max_iter=1000, class_weight="balanced")
-    return fit.fit(val_score[:, None], val_covid).predict(score[:, None])
+    fit.fit(val_score[:, None], val_covid)
+    return fit.predict(score[:, None]) if fit.coef_[0, 0] > 0 else score >= 0
 
 
 def rows_of(files: np.ndarray, scans: Scans) -> np.ndarray:

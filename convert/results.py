@@ -220,17 +220,16 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction], bundl
         f"of {given} scans through as what they are (the others are not in the figures) and "
         f"refused {refused} of {len(others)} pictures that are no chest scans."
     )
-    document.heading("Per source", 3)
-    document.table(
-        ["", "scans", "groups", *_HEADER],
-        [
-            [f"{NAMES[m]}, {split}: {source}", *_cells(figures)]
-            for m in MODALITIES
-            for split, part in result.get(m, {}).items()
-            for source, figures in part["figures"].items()
-            if source != "all"
-        ],
-    )
+    per_source = [
+        [f"{NAMES[m]}, {split}: {source}", *_cells(figures)]
+        for m in MODALITIES
+        for split, part in result.get(m, {}).items()
+        for source, figures in part["figures"].items()
+        if source != "all"
+    ]
+    if per_source:
+        document.heading("Per source", 3)
+        document.table(["", "scans", "groups", *_HEADER], per_source)
     _decisions(document, result, bundle)
     curves: dict = {}
     for (modality, split), rows in rows_of.items():
@@ -427,6 +426,9 @@ def _shortcuts(document: Document, found: dict) -> dict:
 def _sources(document: Document, table: Scans, features: dict) -> dict:
     found = comparisons.source_figures(table, features)
     document.heading("Can the source be told from the features?")
+    if not found:
+        document.text("No two sources of one modality and label have scans enough to ask.")
+        return found
     document.text(
         "Balanced accuracy of a linear classifier that names the source of a scan of `val` and "
         f"`test`, inside one label, by {FOLDS}-fold cross-validation over groups. Grey levels "

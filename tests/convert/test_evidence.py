@@ -82,3 +82,9 @@ def test_the_operating_point_of_val_gives_both_labels_the_same_weight():
     val = np.r_[np.full(90, -1.0), np.full(10, 1.0)] + np.linspace(-1.5, 1.5, 100)[::-1]
     called = called_by_val(np.arange(100) >= 90, val, np.array([-3.0, 3.0]))
     assert called.tolist() == [False, True]
+
+
+def test_labels_of_a_stage_that_val_ranks_the_wrong_way_are_not_turned_round():
+    covid = np.arange(40) % 2 == 0
+    score = np.where(covid, -1.0, 1.0) + np.linspace(-0.5, 0.5, 40)
+    assert (called_by_val(covid, score, score) == (score >= 0)).all()
