@@ -15,7 +15,6 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
@@ -23,6 +22,7 @@ from covid_edge.bundle import Bundle
 from covid_edge.interpreter import Interpreter
 from covid_edge.preprocess import preprocess
 from covid_edge.scan import read_scan
+from covid_edge_convert.robustness import resized
 
 DATA = Path(os.environ.get("COVID_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GRAIN = 8
@@ -31,7 +31,7 @@ GRAIN = 8
 def versions(pixels: np.ndarray, rng: np.random.Generator):
     """Yield (what was done, pixels)."""
     for times in (2, 4):
-        large = cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+        large = resized(pixels, times * max(pixels.shape))
         yield f"x{times}", large
         grain = rng.normal(0, GRAIN, large.shape)
         yield f"x{times}, grain", np.clip(large + grain, 0, 255).astype(np.uint8)

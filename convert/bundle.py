@@ -31,10 +31,12 @@ from covid_edge_convert.calibrate import (
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.evaluate import answer, summarise
+from covid_edge_convert.evidence import write_evidence
 from covid_edge_convert.quantize import drift, run_model
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import LABELS, SPEC, router_pixels, targets
 from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.shortcuts import shortcut_figures
 from covid_edge_convert.systems import ROLES
 
 MIN_AGREEMENT = 0.98  # share of labels, over all test scans
@@ -160,6 +162,9 @@ def write_bundle(
             "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
         },
         "reference": _entry(partial / "reference.csv"),
+        "evidence": {
+            path.stem: _entry(path) for path in write_evidence(scans, recipe, run, partial)
+        },
     }
     _write_json(partial / "bundle.json", manifest)
 
@@ -169,6 +174,8 @@ def write_bundle(
     figures = summarise(measured, answer(measured, predictor), predictor.bundle.modalities)
     for modality in MODALITIES:
         manifest["modalities"][modality]["metrics"] = figures[modality]
+    for modality, part in shortcut_figures(measured, predictor.bundle).items():
+        manifest["modalities"][modality]["shortcuts"] = part
     manifest["router"]["metrics"] = {
         "other": figures.get("other", {}),
         **{m: _routing(figures[m]) for m in MODALITIES},

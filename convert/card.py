@@ -86,6 +86,16 @@ def _beginnings(start: dict[str, str]) -> str:
     )
 
 
+def _shortcuts(views: dict) -> str:
+    """What is left of the AUC without lungs, or with borders alone."""
+    whole, *others = ((view, found["all"][0]) for view, found in views.items())
+    rest = ", ".join(f"{view} {value:.3f}" for view, value in others)
+    return (
+        f"Shortcuts: AUC {whole[1]:.3f} on whole scans of test; {rest}. What is told without lungs "
+        "is told by something that is no disease."
+    )
+
+
 _COUNTS = ("given", "not_answered")
 _ACCURACY = (*_COUNTS, "accuracy", "auc", "sensitivity", "specificity", "f1")
 _CALIBRATION = ("ece", "ece_by_chance", "ece_equal_mass")
@@ -170,6 +180,7 @@ def model_card(manifest: dict) -> str:
             f"{drift['auc_int8']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
             *_decisions(part, metrics),
         ]
+        lines += ["", _shortcuts(part["shortcuts"]["auc"])]
     router = manifest["router"]
     lines += ["", "### Router", "", "| given | scans | answered as such |", "|---|---|---|"]
     for key in manifest["modalities"]:

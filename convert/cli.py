@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``covid-edge-convert``: train, evaluate, quantize, bundle."""
+"""``covid-edge-convert``: train, protocols, quantize, bundle, evaluate."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -130,35 +129,68 @@ def bundle(data, root, adversarial, folder, name, version, examples, allow_drift
 @cli.command()
 @DATA
 @click.option("--bundle", "folder", type=click.Path(path_type=Path), help="[default: the shipped]")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also write files.")
-@click.option("--run", "root", type=click.Path(exists=True, path_type=Path), help="See --stages.")
-@click.option("--stages", is_flag=True, help="AUC of each training stage of --run instead.")
-@ADVERSARIAL
-def evaluate(data, folder, out, root, stages, adversarial) -> None:
-    """Measure a bundle on a data folder: figures per split and source, ROC curves with --out."""
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the whole report there: results.md, results.html, results/.",
+)
+@click.option(
+    "--quick",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --out: answer on N scans at most of each source, label and split, for trying.",
+)
+def evaluate(data, folder, out, quick) -> None:
+    """Measure a bundle on a data folder: figures per split, and with --out the whole report."""
     from covid_edge.bundle import Bundle
     from covid_edge.predictor import Predictor
-    from covid_edge_convert import evaluate
     from covid_edge_convert.data import load_scans
+    from covid_edge_convert.evaluate import answer, summarise
+    from covid_edge_convert.results import write_results
 
-    if stages:
-        if root is None:
-            raise click.UsageError("--stages needs the --run folder of a training run")
-        for modality, table in evaluate.stages(*_begun(data, root, adversarial)).items():
-            for stage, auc in table.items():
-                click.echo(f"{modality:6}{stage:24}AUC {auc:.4f}")
-        return
     bundle = Bundle.load(folder)
     seed = bundle.extra.get("training", {}).get("recipe", {}).get("seed", 0)
     scans = load_scans(data, seed)
-    measured = scans.where(scans.split != "train")
-    answers = evaluate.answer(measured, Predictor(bundle, threads=os.cpu_count() or 1))
-    figures = evaluate.summarise(measured, answers, bundle.modalities)
-    _print_figures(figures)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-        evaluate.plot_roc(measured, answers, out / "roc.png")
+        write_results(bundle, scans, out, quick, lambda step: click.echo(step, err=True))
+        click.echo(f"report written: {out / 'results.md'}")
+        return
+    measured = scans.where(scans.split != "train")
+    answers = answer(measured, Predictor(bundle, threads=os.cpu_count() or 1))
+    _print_figures(summarise(measured, answers, bundle.modalities))
+
+
+@cli.command()
+@DATA
+@RUN
+@ADVERSARIAL
+@click.option(
+    "--protocol",
+    type=click.Choice(["image-level", "leave-one-source-out"]),
+    required=True,
+    help="The paper's random 80:20 of images, or whole sources held out.",
+)
+@click.option(
+    "--modality",
+    type=click.Choice(["xray", "ct", "both"]),
+    default="both",
+    show_default=True,
+)
+@click.option("--fold", metavar="NAME", help="This fold alone, as in sars-cov-2-ct.")
+@click.option("--schedule", metavar="SIZExEPOCHS[,…]", help="Of every encoder; a short one to try.")
+@click.option("--whole", is_flag=True, help="All of MMTL; without it task-specific encoders alone.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def protocols(data, root, adversarial, protocol, modality, fold, schedule, whole, quiet) -> None:
+    """Train and measure on other splits of a run's scans; `bundle` takes the results along."""
+    from covid_edge_convert.data import MODALITIES
+    from covid_edge_convert.protocols import run_protocol
+
+    scans, recipe, run = _begun(data, root, adversarial)
+    modalities = MODALITIES if modality == "both" else (modality,)
+    for path in run_protocol(
+        scans, recipe, run, protocol, modalities, schedule, fold, whole, int(not quiet)
+    ):
+        click.echo(path)
 
 
 def _begun(data: Path, root: Path, adversarial: bool):

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a bundle or of training stages, per modality, split and source."""
+"""The device's answers, and figures of them per modality, split and source."""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from covid_edge.bundle import Modality
-from covid_edge.predictor import Predictor
-from covid_edge_convert import systems
+from covid_edge.bundle import Bundle, Modality
+from covid_edge.predictor import Prediction, Predictor
 from covid_edge_convert.calibrate import (
     calibration_figures,
     conformal_figures,
     threshold_figures,
 )
 from covid_edge_convert.data import MODALITIES, Scans
-from covid_edge_convert.recipes import Recipe
-from covid_edge_convert.runs import RunFolder
-from covid_edge_convert.systems import ROLES
 
 
 def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> dict[str, float]:
@@ -58,53 +60,51 @@ def binary_metrics(covid: np.ndarray, score: np.ndarray, called: np.ndarray) -> 
     }
 
 
-def stages(scans: Scans, recipe: Recipe, run: RunFolder, split: str = "test") -> dict:
-    """AUC of every stage of a training run, full precision: what each module adds.
-
-    Parameters
-    ----------
-    scans : Scans
-        The table that the run was trained with.
-    recipe : Recipe
-    run : RunFolder
-        Trained to its end.
-    split : str
-        The scans that are measured.
-
-    Returns
-    -------
-    dict
-        modality → stage → AUC; the stages are the two encoders alone, the task-specific module,
-        the shared module and the head.
-    """
-    result: dict = {}
-    for modality in MODALITIES:
-        table = scans.select(modality=modality)
-        kept = table.split == split
-        covid = table.covid[kept]
-        logits, features = {}, []
-        builders = (systems.load_task_specific(modality, run), systems.load_shared(run))
-        for role, name, module in zip(ROLES, recipe.encoders[modality], builders):
-            # The first rows are the scans themselves; augmented views follow.
-            vectors = np.load(run.vectors(modality, name))[: len(table)][kept]
-            alone = systems.load_embedding(modality, name, run).layers[-1]
-            kernel, bias = alone.get_weights()
-            logits[f"{name} alone"] = (vectors @ kernel + bias)[:, 0]
-            feature, logit = module.predict(vectors, batch_size=512, verbose=0)
-            logits[role.replace("_", "-")] = logit[:, 0]
-            features.append(feature)
-        head = systems.load_head(modality, run).predict(features, batch_size=512, verbose=0)
-        logits["head"] = head[:, 0]
-        result[modality] = {k: round(float(roc_auc_score(covid, v)), 4) for k, v in logits.items()}
-    return result
-
-
 def answer(scans: Scans, predictor: Predictor) -> list[dict]:
     """The device's own answer for every scan, as `Prediction.to_dict` gives it."""
     return [
         predictor.predict(str(scans.root / name)).to_dict()
         for name in tqdm(scans.file, "predict", leave=False)
     ]
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A grey picture, uint8 (rows, columns), as a file that loses nothing and is made at once."""
+    return cv2.imencode(".bmp", pixels)[1].tobytes()
+
+
+def answer_pictures(
+    picture: Callable[[int], bytes],
+    count: int,
+    bundle: Bundle,
+    description: str,
+    modality: str | None = None,
+) -> list[Prediction]:
+    """The device's own answers to pictures that need be on no disk, on every processor.
+
+    Parameters
+    ----------
+    picture : callable
+        Number of a picture, 0 to ``count - 1``, → a whole file of any kind that the device reads.
+        Called from several threads.
+    count : int
+    bundle : Bundle
+    description : str
+        For the progress bar.
+    modality : str, optional
+        Do not ask the router; see `Predictor`.
+    """
+    own = threading.local()
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def one(number: int) -> Prediction:
+            if not hasattr(own, "predictor"):
+                own.predictor = Predictor(bundle, modality=modality)
+                own.path = Path(folder) / str(threading.get_ident())
+            own.path.write_bytes(picture(number))
+            return own.predictor.predict(own.path)
+
+        return list(tqdm(pool.map(one, range(count)), description, count, leave=False))
 
 
 def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]) -> dict:
@@ -155,36 +155,3 @@ def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]
             "refused_share": round(refused / int(rows.sum()), 4),
         }
     return result
-
-
-def plot_roc(scans: Scans, answers: list[dict], path: Path, split: str = "test") -> None:
-    """ROC curves of both modalities on one split, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5, 5), layout="constrained")
-    for modality, name in (("xray", "X-ray"), ("ct", "CT")):
-        kept = [
-            k
-            for k, a in enumerate(answers)
-            if a["status"] == "ok"
-            and a["modality"] == modality == scans.modality[k]
-            and scans.split[k] == split
-        ]
-        covid = scans.covid[kept]
-        if len(np.unique(covid)) < 2:
-            continue
-        score = [answers[k]["probability"] for k in kept]
-        false_positive, true_positive, _ = roc_curve(covid, score)
-        area = roc_auc_score(covid, score)
-        axes.plot(
-            false_positive, true_positive, label=f"{name}, AUC {area:.3f} ({len(kept)} scans)"
-        )
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"{split} split, int8 bundle")
-    axes.legend(loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

@@ -27,6 +27,7 @@ class RunFolder:
         self.recipe = root / "recipe.json"
         self.fingerprint = root / "scans.sha256"
         self.router = root / "router" / "router.weights.h5"
+        self.protocols = root / "protocols"
         self.mixing = root / ("adversarial" if adversarial else "non-adversarial")
         self.generator = self.mixing / "generator.weights.h5"
         self.shared = self.mixing / "shared.weights.h5"

@@ -87,7 +87,7 @@ def train(
         views = Views(tables[modality], pixels[modality], recipe)
         vectors = []
         for name in dict.fromkeys(recipe.encoders[modality]):
-            vectors.append(_embed(modality, name, views, recipe, run, verbose))
+            vectors.append(embed(modality, name, views, recipe, run, verbose))
         # One encoder in both roles gives one embedding for both.
         examples[modality] = (views, vectors[0], vectors[-1])
         _task_specific(modality, views, vectors[0], recipe, run, verbose)
@@ -248,7 +248,7 @@ def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, i
     best.unlink()
 
 
-def _embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.ndarray:
+def embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.ndarray:
     """Embeddings of every view by one encoder: float32 (views, 1280)."""
     path = run.embedding(modality, name)
     stored = run.vectors(modality, name)

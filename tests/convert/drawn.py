@@ -13,7 +13,7 @@ SIDE = 96
 _Y, _X = np.mgrid[0:SIDE, 0:SIDE] / SIDE
 
 
-def _ellipse(x: float, y: float, width: float, height: float) -> np.ndarray:
+def ellipse(x: float, y: float, width: float, height: float) -> np.ndarray:
     return ((_X - x) / width) ** 2 + ((_Y - y) / height) ** 2 < 1
 
 
@@ -26,14 +26,14 @@ def drawn_scan(modality: str, covid: bool, rng: np.random.Generator) -> np.ndarr
         image = np.full((SIDE, SIDE), 170.0)
         lungs = [(0.3, 0.45, 0.16, 0.32), (0.7, 0.45, 0.16, 0.32)]
     else:
-        image = np.where(_ellipse(0.5, 0.5, 0.48, 0.36), 200.0, 5.0)
+        image = np.where(ellipse(0.5, 0.5, 0.48, 0.36), 200.0, 5.0)
         lungs = [(0.3, 0.5, 0.15, 0.22), (0.7, 0.5, 0.15, 0.22)]
     for x, y, width, height in lungs:
-        image[_ellipse(x + rng.normal(0, 0.01), y, width, height)] = 50
+        image[ellipse(x + rng.normal(0, 0.01), y, width, height)] = 50
         if covid:
             for _ in range(3):
                 dx, dy = rng.uniform(-0.5, 0.5, 2)
-                image[_ellipse(x + dx * width, y + dy * height, 0.06, 0.06)] = 150
+                image[ellipse(x + dx * width, y + dy * height, 0.06, 0.06)] = 150
     return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
 
 

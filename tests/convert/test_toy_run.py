@@ -16,7 +16,6 @@ from covid_edge.errors import UsageError
 from covid_edge_convert import systems
 from covid_edge_convert.bundle import DriftError, write_bundle
 from covid_edge_convert.data import SPECS, DataError, load_pixels
-from covid_edge_convert.evaluate import stages
 from covid_edge_convert.quantize import representative_rows, run_model
 from covid_edge_convert.recipes import PRESETS, RecipeError
 from covid_edge_convert.runs import RunFolder
@@ -32,12 +31,6 @@ def tensor_types(path) -> set[int]:
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_the_trained_networks_know_the_drawn_patches(toy_run, modality):
     assert toy_run.figures[modality]["test"]["auc"] > 0.9
-
-
-def test_every_stage_can_be_measured_by_itself(toy_run):
-    table = stages(toy_run.scans, toy_run.recipe, toy_run.run)
-    assert list(table["ct"]) == ["Tiny alone", "task-specific", "shared", "head"]
-    assert table["ct"]["head"] > 0.9
 
 
 @pytest.mark.parametrize("modality", ["xray", "ct"])
@@ -96,6 +89,13 @@ def test_the_model_card_says_what_bundle_json_says(toy_run):
     auc = toy_run.figures["xray"]["test"]["auc"]
     assert f"{auc:.4f}" in card
     assert "not a medical device" in card
+
+
+def test_the_model_card_says_what_is_left_without_lungs(toy_run):
+    entry = json.loads((toy_run.bundle / "bundle.json").read_text())["modalities"]["ct"]
+    left = entry["shortcuts"]["auc"]["lungs blacked out"]["all"][0]
+    assert left < entry["shortcuts"]["auc"]["as it is"]["all"][0]
+    assert f"lungs blacked out {left:.3f}" in (toy_run.bundle / "MODEL_CARD.md").read_text()
 
 
 def test_the_model_card_says_how_answers_are_made(toy_run):
