@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import keras
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from covid_edge.errors import CovidEdgeError
 from covid_edge.interpreter import Interpreter
 from covid_edge_convert import systems
+from covid_edge_convert.clipping import quantize_clipped
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import load_router, router_pixels
@@ -62,8 +62,9 @@ def write_int8(
     path : Path
     keep_float : str, optional
         Regular expression of the operations, by the names of their outputs, that stay in float32:
-        those whose channels differ too much in size to share 256 steps. The file then takes and
-        gives float32. Without it there is no float operation in the file: uint8 in, int8 out.
+        those whose channels differ too much in size to share 256 steps. The ranges of all others
+        are clipped (`covid_edge_convert.clipping`). Without it there is no float operation in the
+        file, and ranges reach from minimum to maximum.
     """
     import tensorflow as tf
 
@@ -79,28 +80,9 @@ def write_int8(
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
         _write(converter.convert(), path)
-        return
-    # TensorFlow's public way to except operations is the debugger that finds them.
-    options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_nodes=[name for name in _outputs(model) if re.search(keep_float, name)]
-    )
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=batches, debug_options=options
-    )
-    _write(debugger.get_nondebug_quantized_model(), path)
-
-
-def _outputs(model: keras.Model) -> list[str]:
-    """Names of the tensors that the converted network computes."""
-    import tensorflow as tf
-
-    interpreter = tf.lite.Interpreter(
-        model_content=_converter(model).convert(),
-        experimental_op_resolver_type=(
-            tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        ),
-    )
-    return [tensor["name"] for tensor in interpreter.get_tensor_details()]
+    else:
+        converter._experimental_calibrate_only = True
+        _write(quantize_clipped(converter.convert(), representative, keep_float), path)
 
 
 def _converter(model: keras.Model):
