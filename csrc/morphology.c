@@ -191,7 +191,8 @@ static ce_status open(const ce_extrema *kernels, size_t pixel_bytes, const uint8
     if (height == 0 || width == 0 || kernel_rows == 0 || kernel_cols == 0) return CE_EMPTY;
     if (height > INT32_MAX || width > INT32_MAX) return CE_TOO_LARGE;
 
-    if (kernel_rows == 2 && kernel_cols == 2) {
+    // Strips of wider rows, a power of two of bytes apart, would share too few sets of the cache.
+    if (kernel_rows == 2 && kernel_cols == 2 && width < 2048 / pixel_bytes) {
         open_2x2(kernels, pixel_bytes, src, src_stride, dst, dst_stride, height, width);
         return CE_OK;
     }

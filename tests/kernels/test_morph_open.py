@@ -101,3 +101,12 @@ def test_odd_sides_never_exceed_the_image_and_twice_is_once(image):
     once = morph_open(image, (3, 5))
     assert (once <= image).all()
     np.testing.assert_array_equal(morph_open(once, (3, 5)), once)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("width", [1023, 1024, 2047, 2048, 2100])
+def test_2x2_is_opencv_on_either_side_of_the_width_that_changes_its_way(dtype, width):
+    image = np.random.default_rng(width).integers(0, 2**16, (7, width)).astype(dtype)
+    kernel = np.ones((2, 2), np.uint8)
+    expected = cv2.morphologyEx(image, cv2.MORPH_OPEN, kernel)
+    np.testing.assert_array_equal(morph_open(image, (2, 2)), expected)
