@@ -20,10 +20,10 @@ import numpy as np
 from covid_edge_convert import systems
 from covid_edge_convert.data import MODALITIES, SPECS, DataError, Scans, load_pixels
 from covid_edge_convert.evidence import FOLD_COLUMNS, LOGIT_COLUMNS, stage_logits, write_csv
-from covid_edge_convert.pretrain import Schedule, pretrain
+from covid_edge_convert.pretrain import pretrain
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.runs import RunFolder
-from covid_edge_convert.train import Views, embed, encoder_view, train
+from covid_edge_convert.train import Views, embed, encoder_schedule, encoder_view, train
 
 TEST_SHARE = 0.2  # of the paper's image-level split
 VAL_SHARE = 0.1  # of all scans, out of the other 80 %
@@ -177,7 +177,7 @@ def _fold(scans, fold: Fold, recipe: Recipe, run: RunFolder, protocol, verbose) 
         name,
         encoder_view(pixels, name, recipe),
         table,
-        Schedule(recipe.sizes(name), recipe.learning_rate, batch_size=recipe.batch_size),
+        encoder_schedule(name, recipe),
         own.encoder(name),
         recipe.seed,
         recipe.start.get(name),

@@ -114,19 +114,23 @@ def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> 
     taught = recipe.learns_from.get(name)
     chosen = [m for m in MODALITIES if taught in (None, m)]
     shown = [encoder_view(pixels[m], name, recipe) for m in chosen]
-    rate = recipe.learning_rates.get(name, recipe.learning_rate)
-    schedule = Schedule(recipe.sizes(name), rate, batch_size=recipe.batch_size)
     start = recipe.start.get(name)
     pretrain(
         name,
         np.concatenate(shown),
         table_union([tables[m] for m in chosen]),
-        schedule,
+        encoder_schedule(name, recipe),
         run.encoder(name),
         recipe.seed,
         systems.load_encoder(start, run) if start in recipe.schedule else start,
         verbose,
     )
+
+
+def encoder_schedule(name: str, recipe: Recipe) -> Schedule:
+    """How the recipe pretrains encoder ``name``."""
+    rate = recipe.learning_rates.get(name, recipe.learning_rate)
+    return Schedule(recipe.sizes(name), rate, batch_size=recipe.batch_size)
 
 
 def encoder_view(pixels: np.ndarray, name: str, recipe: Recipe) -> np.ndarray:
