@@ -43,7 +43,8 @@ def main() -> None:
     print("| scans | | reduced | AUC | same verdict as unchanged | mean change of probability |")
     print("|---|---|---|---|---|---|")
     for name, modality in Bundle.load().modalities.items():
-        network = Interpreter(modality.model.path)
+        model = modality.model("cpu-int8")
+        network = Interpreter(model.file.path)
         specs = {"no": replace(modality.preprocess, max_side=None), "yes": modality.preprocess}
         rows = [row for row in scans if row["modality"] == name]
         covid = np.array([row["label"] == "covid" for row in rows])
@@ -55,10 +56,10 @@ def main() -> None:
             for change, changed in versions(pixels, rng):
                 for reduced, spec in specs.items():
                     logits[change, reduced] += network.run(preprocess(changed, spec)).tolist()
-        scale, bias = modality.calibration.scale, modality.calibration.bias
+        scale, bias = model.calibration.scale, model.calibration.bias
         answers = {key: 1 / (1 + np.exp(-scale * np.array(x) - bias)) for key, x in logits.items()}
         before = answers["unchanged", "yes"]
-        threshold = modality.balanced.value
+        threshold = model.balanced.value
         for (change, reduced), after in answers.items():
             same = np.mean((after >= threshold) == (before >= threshold))
             print(

@@ -44,6 +44,9 @@ def augment(
     grey = 255.0 * np.clip(grey / 255.0, 0, 1) ** gamma
     grey = (grey - 128.0) * rng.uniform(0.7, 1.3) + 128.0 + rng.uniform(-30, 30)
     view = grey.astype(np.float32)[view]
+    if rng.random() < 0.3:
+        light = rng.normal(0, rng.uniform(5, 25), (3, 3)).astype(np.float32)
+        view += cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC)
     view = _sharpness(view, size, rng)
     if rng.random() < 0.3:
         view += rng.normal(0, rng.uniform(1, 7), view.shape).astype(np.float32)
@@ -54,6 +57,63 @@ def augment(
         coded = cv2.imencode(".jpg", view, quality)[1]
         view = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
     return view.astype(np.float32)
+
+
+def without_lungs(image: np.ndarray, lungs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A scan that cannot be judged: black, one grey or what surrounds them where its lungs were.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w)
+    lungs : ndarray of bool, shape (h, w)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+    """
+    kind = rng.integers(3)
+    fill = (0, int(rng.integers(0, 256)), None)[kind]
+    return np.where(lungs, _surroundings(image, lungs) if fill is None else fill, image).astype(
+        np.uint8
+    )
+
+
+def on_other_ground(
+    image: np.ndarray,
+    lungs: np.ndarray,
+    other: np.ndarray,
+    other_lungs: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The lungs of one scan in the frame of another, which has lost its own.
+
+    What surrounds the lungs (collimation, letters, devices, shoulders, a table) then says nothing
+    about the label.
+
+    Parameters
+    ----------
+    image, other : ndarray of uint8, shape (h, w)
+    lungs, other_lungs : ndarray of bool, shape (h, w)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+    """
+    ground = np.where(other_lungs, _surroundings(other, other_lungs), other)
+    soft = cv2.GaussianBlur(
+        lungs.astype(np.float32), (0, 0), rng.uniform(0.5, 3) * len(image) / 112
+    )
+    return np.clip(ground + soft * (image - ground) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _surroundings(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The picture without what is in ``hole``: a smooth continuation of what is around it."""
+    sigma = len(image) / 10
+    known = (~hole).astype(np.float32)
+    weight = cv2.GaussianBlur(known, (0, 0), sigma)
+    return cv2.GaussianBlur(image * known, (0, 0), sigma) / np.maximum(weight, 1e-3)
 
 
 def _frame(image, size, rng):

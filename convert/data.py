@@ -26,6 +26,7 @@ from covid_edge.errors import CovidEdgeError
 from covid_edge.files import SUFFIXES
 from covid_edge.preprocess import PreprocessSpec, preprocess
 from covid_edge.scan import read_scan
+from covid_edge_convert.checkpoints import save_array
 
 COLUMNS = ("file", "modality", "label", "source", "group", "split")
 MODALITIES = ("xray", "ct")
@@ -206,10 +207,7 @@ def load_pixels(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(tqdm(pool.map(one, range(len(scans))), description, len(scans), leave=False))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, pixels)
-        os.replace(partial, path)
+        save_array(path, pixels)
     return pixels
 
 

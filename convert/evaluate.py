@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from covid_edge.bundle import Bundle, Modality
+from covid_edge.bundle import Bundle, Model
 from covid_edge.predictor import Prediction, Predictor
 from covid_edge_convert.calibrate import (
     calibration_figures,
@@ -107,11 +107,11 @@ def answer_pictures(
         return list(tqdm(pool.map(one, range(count)), description, count, leave=False))
 
 
-def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]) -> dict:
+def summarise(scans: Scans, answers: list[dict], models: dict[str, Model]) -> dict:
     """Figures of each modality and split out of the device's answers, whole and per source.
 
     Accuracy and so on are those of the balanced operating point, which answers on every scan; what
-    the conformal sets of `modalities` (the bundle's) make of the same probabilities comes beside
+    the conformal sets of `models` (the predictor's) make of the same probabilities comes beside
     them, and for whole splits also the calibration error and both thresholds' figures.
 
     A scan that was refused or taken for the other modality has no answer to compare; such scans
@@ -122,14 +122,14 @@ def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]
     covid = scans.covid.astype(bool)
     result: dict = {}
 
-    def figures(rows: np.ndarray, modality: Modality) -> dict:
+    def figures(rows: np.ndarray, model: Model) -> dict:
         kept = rows & routed
         given = covid[kept], score[kept]
         return {
             "given": int(rows.sum()),
             "not_answered": int((rows & ~routed).sum()),
-            **binary_metrics(*given, score[kept] >= modality.threshold("balanced")),
-            **conformal_figures(*given, modality),
+            **binary_metrics(*given, score[kept] >= model.threshold("balanced")),
+            **conformal_figures(*given, model),
         }
 
     for name in MODALITIES:
@@ -137,13 +137,13 @@ def summarise(scans: Scans, answers: list[dict], modalities: dict[str, Modality]
             rows = (scans.modality == name) & (scans.split == split)
             if not rows.any():
                 continue
-            modality, given = modalities[name], (covid[rows & routed], score[rows & routed])
+            model, given = models[name], (covid[rows & routed], score[rows & routed])
             sources = map(str, np.unique(scans.source[rows]))
             result.setdefault(name, {})[split] = {
-                **figures(rows, modality),
+                **figures(rows, model),
                 **calibration_figures(*given),
-                "operating_points": threshold_figures(*given, modality),
-                "per_source": {s: figures(rows & (scans.source == s), modality) for s in sources},
+                "operating_points": threshold_figures(*given, model),
+                "per_source": {s: figures(rows & (scans.source == s), model) for s in sources},
             }
     others = scans.modality == "other"
     for split in np.unique(scans.split[others]):

@@ -9,9 +9,18 @@ found, two ellipses of a chest's usual proportions stand for it.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import cv2
 import numpy as np
 from scipy import ndimage
+from tqdm import tqdm
+
+from covid_edge.scan import read_scan
+from covid_edge_convert.checkpoints import save_array
+from covid_edge_convert.data import Scans
 
 SIDE = 256  # masks are found at this size (pixels, both sides) and enlarged
 
@@ -53,6 +62,44 @@ def lung_mask(pixels: np.ndarray, modality: str) -> tuple[np.ndarray, bool]:
     mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MARGIN, MARGIN)))
     rows, columns = pixels.shape
     return cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0, found
+
+
+def load_lungs(scans: Scans, size: int, cache: Path | None = None) -> np.ndarray:
+    """Lung masks of many scans, as `covid_edge_convert.data.load_pixels` gives their pixels.
+
+    Parameters
+    ----------
+    scans : Scans
+        Chest scans.
+    size : int
+        Side of the square masks, pixels.
+    cache : Path, optional
+        Folder of results, named by the scans, so that a second call only reads them.
+
+    Returns
+    -------
+    ndarray of bool, shape (len(scans), size, size)
+        All false where a lung was not found.
+    """
+    path = None
+    if cache is not None:
+        path = cache / f"lungs-{size}-{scans.fingerprint()[:16]}.npy"
+        if path.is_file():
+            return np.load(path)
+    masks = np.zeros((len(scans), size, size), bool)
+
+    def one(index: int) -> None:
+        pixels = read_scan(scans.root / scans.file[index]).pixels
+        mask, found = lung_mask(pixels, scans.modality[index])
+        if found:
+            small = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
+            masks[index] = small > 0
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(one, range(len(scans))), "lungs", len(scans), leave=False))
+    if path is not None:
+        save_array(path, masks)
+    return masks
 
 
 def _ellipse(x: float, y: float, a: float, b: float) -> np.ndarray:

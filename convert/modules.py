@@ -92,8 +92,9 @@ def adversarial_game(mixer: keras.Model) -> keras.Model:
 
     ``discriminator`` (logit of CT) trains the discriminator alone (its input is detached);
     ``generator`` (the same logit) the generator alone (the discriminator's weights are detached),
-    with inverted labels; ``covid``, a linear COVID logit on the mixed embedding, keeps in it what
-    the answer needs, which a generator that only has to fool soon throws away.
+    with labels that the discriminator is to be fooled into; ``covid``, a linear COVID logit on the
+    mixed embedding, keeps in it what the answer needs, which a generator that only has to fool soon
+    throws away.
     """
     x = keras.Input((EMBEDDING,))
     discriminator = Discriminator(name="discriminator")

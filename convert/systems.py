@@ -57,27 +57,51 @@ def load_head(modality: str, run: RunFolder) -> keras.Model:
     return model
 
 
-def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
-    """The whole network of one modality, trained weights in place, batch fixed to 1.
+def scan_input(recipe: Recipe):
+    """The input of every graph that a device runs: (1, s, s, 1) grey pixels 0 to 255.
 
     A fixed batch keeps SHAPE and PACK out of EfficientNet's squeeze-and-excitation blocks, which
     accelerators refuse.
+    """
+    return keras.Input(batch_shape=(1, recipe.input_size, recipe.input_size, 1), name="scan")
+
+
+def answer(modality: str, recipe: Recipe, run: RunFolder, pooled):
+    """All that comes after the encoders, trained weights in place.
+
+    Parameters
+    ----------
+    pooled : list of KerasTensor, shape (1, features)
+        What the encoder of each role gives.
+
+    Returns
+    -------
+    KerasTensor, shape (1, 1)
+        COVID logit.
+    """
+    vectors = []
+    for role, name, features in zip(ROLES, recipe.encoders[modality], pooled):
+        embedding = load_embedding(modality, name, run)
+        embedding.name = f"{role}_embedding"
+        vectors.append(embedding(features)[0])
+    specific = load_task_specific(modality, run)(vectors[0])[0]
+    common = load_shared(run)(vectors[1])[0]
+    return load_head(modality, run)([specific, common])
+
+
+def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
+    """The whole network of one modality, trained weights in place, batch fixed to 1.
 
     Returns
     -------
     keras.Model
         (1, s, s, 1) grey pixels 0 to 255 → (1, 1) COVID logit.
     """
-    grey = keras.Input(batch_shape=(1, recipe.input_size, recipe.input_size, 1), name="scan")
+    grey = scan_input(recipe)
     half = keras.layers.AveragePooling2D(2)(grey) if recipe.halved else None
-    vectors = []
+    pooled = []
     for role, name in zip(ROLES, recipe.encoders[modality]):
         encoder = load_encoder(name, run)
         encoder.name = f"{role}_encoder"
-        pooled = encoder(half if name in recipe.halved else grey)
-        embedding = load_embedding(modality, name, run)
-        embedding.name = f"{role}_embedding"
-        vectors.append(embedding(pooled)[0])
-    specific = load_task_specific(modality, run)(vectors[0])[0]
-    common = load_shared(run)(vectors[1])[0]
-    return keras.Model(grey, load_head(modality, run)([specific, common]), name=f"mmtl_{modality}")
+        pooled.append(encoder(half if name in recipe.halved else grey))
+    return keras.Model(grey, answer(modality, recipe, run, pooled), name=f"mmtl_{modality}")

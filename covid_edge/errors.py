@@ -7,7 +7,9 @@
     ├── UsageError    2   what was asked for does not exist (also a ValueError)
     ├── ScanError     3   a file could not be read as a scan (also a ValueError)
     ├── BundleError   5   a bundle is damaged, incomplete or of another schema
-    └── DeviceError   6   no interpreter, or no such device, on this machine
+    ├── DeviceError   6   no interpreter, or no such device, on this machine
+    ├── WorkerError   7   an executor or cluster cannot be reached, or lost a scan
+    └── SlowerError   8   answers take longer than in the baseline (`covid-edge bench --compare`)
 
 The number is the exit code of the command line. A scan that is read but refused (not a chest
 scan) is no error: it is an answer, a :class:`~covid_edge.Prediction` with status ``"refused"``.
@@ -16,7 +18,15 @@ Each message is one sentence that says what was tried, what was found and what t
 
 from __future__ import annotations
 
-__all__ = ["BundleError", "CovidEdgeError", "DeviceError", "ScanError", "UsageError"]
+__all__ = [
+    "BundleError",
+    "CovidEdgeError",
+    "DeviceError",
+    "ScanError",
+    "SlowerError",
+    "UsageError",
+    "WorkerError",
+]
 
 
 class CovidEdgeError(Exception):
@@ -63,3 +73,15 @@ class DeviceError(CovidEdgeError):
     """This machine has no interpreter or device to run on."""
 
     exit_code = 6
+
+
+class WorkerError(CovidEdgeError):
+    """What was to answer elsewhere cannot be reached, or was lost at work."""
+
+    exit_code = 7
+
+
+class SlowerError(CovidEdgeError):
+    """Answers take longer than in the baseline that they were compared with."""
+
+    exit_code = 8

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small class over LiteRT and tflite-runtime: grey pixels in, numbers out.
+"""Two small classes over LiteRT and tflite-runtime: grey pixels in, numbers out.
+
+`Interpreter` runs on the CPU or through a delegate library, `GpuNetwork` on LiteRT's own GPU
+accelerator; what they take and return is the same.
 
 Quantisation is the file's own affair: real value = scale * (stored value - zero_point), with the
 scale and zero-point that each tensor carries.
@@ -7,15 +10,18 @@ scale and zero-point that each tensor carries.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from .errors import BundleError, DeviceError
 
-__all__ = ["Interpreter", "runtime", "runtime_version"]
+__all__ = ["GpuNetwork", "Interpreter", "runtime", "runtime_version"]
 
 # In order of preference: tflite-runtime is no longer maintained, but Coral boards have it.
 _RUNTIMES = {
@@ -66,6 +72,8 @@ class Interpreter:
         TFLite file with an input of shape (1, height, width, 1) of uint8, int8 or float32.
     threads : int
         Threads of the interpreter.
+    delegate : str, optional
+        Delegate library (a path, or a name that the loader finds) that shall compute the network.
 
     Attributes
     ----------
@@ -77,25 +85,30 @@ class Interpreter:
     Raises
     ------
     DeviceError
-        No interpreter is installed.
+        No interpreter is installed; or the delegate cannot be loaded, or computes nothing of it.
     BundleError
         The interpreter cannot load the file, or its input is not a grey picture.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], threads: int = 1, delegate: str | None = None
+    ) -> None:
         package, module = runtime()
+        options = {"model_path": os.fspath(path), "num_threads": threads}
+        if delegate is not None:
+            options["experimental_delegates"] = [_load_delegate(module, delegate)]
         try:
-            self._network = module.Interpreter(model_path=os.fspath(path), num_threads=threads)
+            self._network = module.Interpreter(**options)
+            if delegate is not None:
+                _check_delegated(self._network, path, delegate)
             self._network.allocate_tensors()
         except (ValueError, RuntimeError, OSError) as error:
-            why = str(error).strip().split("\n")[0]
-            raise BundleError(f"{path} cannot be loaded by {package}: {why}") from error
+            if delegate is not None:
+                raise DeviceError(f"{path} cannot be run by {delegate}: {_first(error)}") from error
+            raise BundleError(f"{path} cannot be loaded by {package}: {_first(error)}") from error
         self._input = self._network.get_input_details()[0]
         self._output = self._network.get_output_details()[0]
-        shape = tuple(self._input["shape"].tolist())
-        if len(shape) != 4 or shape[0] != 1 or shape[3] != 1:
-            raise BundleError(f"{path} takes an input of shape {shape}, not (1, height, width, 1)")
-        self.input_shape = shape[1:3]
+        self.input_shape = _picture_shape(path, self._input["shape"].tolist())
         self.output_size = int(np.prod(self._output["shape"]))
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
@@ -115,17 +128,135 @@ class Interpreter:
         ------
         ValueError
             `pixels` has another shape or type.
+        DeviceError
+            The device failed.
         """
-        if pixels.dtype != np.uint8 or pixels.shape != self.input_shape:
-            raise ValueError(
-                f"pixels must be uint8 of shape {self.input_shape}, "
-                f"not {pixels.dtype} of shape {pixels.shape}"
-            )
+        _check_pixels(pixels, self.input_shape)
         stored = _quantize(pixels, self._input["dtype"], *self._input["quantization"])
         self._network.set_tensor(self._input["index"], stored[np.newaxis, :, :, np.newaxis])
-        self._network.invoke()
+        try:
+            self._network.invoke()
+        except RuntimeError as error:  # of a delegate: its device may have gone
+            raise DeviceError(f"a network cannot be run: {_first(error)}") from error
         answer = self._network.get_tensor(self._output["index"])  # a copy
         return _dequantize(answer.reshape(-1), *self._output["quantization"])
+
+
+class GpuNetwork:
+    """The same as `Interpreter`, computed whole by LiteRT's GPU accelerator, in float32.
+
+    The accelerator would compute in 16 bits where the GPU can; then answers would no longer be
+    those that the file was calibrated by.
+
+    Parameters
+    ----------
+    path : str or path-like
+        TFLite file with an input of shape (1, height, width, 1) and an output, both of float32.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        (height, width)
+    output_size : int
+        Length of the vector that `run` returns.
+
+    Raises
+    ------
+    DeviceError
+        There is no accelerator or no GPU, or part of the network would be left to the CPU.
+    BundleError
+        The input is not a grey picture of float32.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            from ai_edge_litert import compiled_model as litert
+        except ImportError as error:
+            raise DeviceError(f"LiteRT's GPU accelerator cannot be loaded: {error}") from error
+        options = litert.Options(
+            hardware_accelerators=litert.HardwareAccelerator.GPU,
+            gpu_options=litert.GpuOptions(enforce_f32=True),
+        )
+        try:
+            self._network = litert.CompiledModel.from_file(
+                os.fspath(path), environment=_gpu_environment(), options=options
+            )
+            whole = self._network.is_fully_accelerated()
+        except (ValueError, RuntimeError, OSError) as error:  # which says no more than a line of C
+            raise DeviceError(
+                f"LiteRT's GPU accelerator cannot run {path}: there is no GPU with a Vulkan driver "
+                "here, or it lacks an operation; use device 'cpu'"
+            ) from error
+        if not whole:
+            raise DeviceError(f"LiteRT's GPU accelerator cannot run all operations of {path}")
+        (key,) = self._network.get_signature_list()
+        (taken,) = self._network.get_input_tensor_details(key).values()
+        (given,) = self._network.get_output_tensor_details(key).values()
+        if {taken["dtype"], given["dtype"]} != {"float32"}:
+            raise BundleError(f"{path} does not take and give float32, as files for a GPU must")
+        self.input_shape = _picture_shape(path, taken["shape"])
+        self.output_size = int(np.prod(given["shape"]))
+        self._inputs = self._network.create_input_buffers(0)
+        self._outputs = self._network.create_output_buffers(0)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Run the network on one picture; as :meth:`Interpreter.run`."""
+        _check_pixels(pixels, self.input_shape)
+        self._inputs[0].write(pixels.astype(np.float32)[np.newaxis, :, :, np.newaxis])
+        try:
+            self._network.run_by_index(0, self._inputs, self._outputs)
+        except RuntimeError as error:
+            raise DeviceError(f"the GPU cannot run a network: {_first(error)}") from error
+        return np.array(self._outputs[0].read(self.output_size, np.float32), np.float32).reshape(-1)
+
+
+@functools.cache
+def _gpu_environment() -> Any:
+    """Return the process's one connection to its GPU, which networks share."""
+    from ai_edge_litert import compiled_model, environment
+
+    folder = os.path.dirname(os.path.abspath(compiled_model.__file__))
+    return environment.Environment.create(runtime_path=folder)
+
+
+def _load_delegate(module: ModuleType, library: str) -> object:
+    import ctypes
+
+    try:
+        # Looked at first, since an error inside load_delegate leaves a half-made object behind.
+        if not hasattr(ctypes.PyDLL(library), "tflite_plugin_create_delegate"):
+            raise DeviceError(f"{library} is no delegate library of TensorFlow Lite")
+        return module.load_delegate(library)
+    except (ValueError, OSError) as error:
+        raise DeviceError(
+            f"the delegate library {library} cannot be loaded: {_first(error)}; install it, name "
+            "another (--delegate) or use device 'cpu'"
+        ) from error
+
+
+def _check_delegated(network: Any, path: str | os.PathLike[str], delegate: str) -> None:
+    # Before tensors are allocated, which is when the interpreter's own delegate takes the rest.
+    if not any(op["op_name"] == "DELEGATE" for op in network._get_ops_details()):
+        raise DeviceError(f"{delegate} computes no operation of {path}: it is not made for it")
+
+
+def _first(error: Exception) -> str:
+    """Return an error's first line."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def _picture_shape(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[int, int]:
+    shape = tuple(shape)
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 1:
+        raise BundleError(f"{path} takes an input of shape {shape}, not (1, height, width, 1)")
+    return shape[1:3]
+
+
+def _check_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> None:
+    if pixels.dtype != np.uint8 or pixels.shape != shape:
+        raise ValueError(
+            f"pixels must be uint8 of shape {shape}, not {pixels.dtype} of shape {pixels.shape}"
+        )
 
 
 def _quantize(pixels: np.ndarray, dtype: type, scale: float, zero_point: int) -> np.ndarray:

@@ -7,15 +7,17 @@ import math
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .bundle import OPERATING_POINTS, OTHER, UNCERTAIN, Bundle, ModelFile
-from .delegates import check_device
-from .errors import BundleError, UsageError
-from .interpreter import Interpreter, runtime
+from .bundle import OPERATING_POINTS, OTHER, UNCERTAIN, Bundle, Model, ModelFile
+from .delegates import DEVICES, delegate_library, runnable_targets
+from .errors import BundleError, DeviceError, UsageError
+from .interpreter import GpuNetwork, Interpreter, runtime
 from .preprocess import PreprocessSpec, preprocess
 from .scan import Scan, read_scan
 
@@ -25,7 +27,7 @@ __all__ = ["MIN_SIDE", "Latency", "Prediction", "Predictor"]
 MIN_SIDE = 32
 
 # What is None of a scan that was refused.
-_ANSWER = ("label", "labels", "probability", "threshold", "operating_point")
+_ANSWER = ("label", "labels", "probability", "threshold", "operating_point", "network")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Prediction:
         ``"balanced"``, which decides there only if the bounds exclude both labels. None if refused.
     operating_point : str or None
         What made a label of the probability: see :class:`Predictor`; None if refused.
+    network : dict of str or None
+        ``file`` and ``device``: which of the bundle's files answered, and where; None if refused.
     reason : str or None
         Why it was refused; None if it was not.
     latency_ms : Latency
@@ -81,6 +85,7 @@ class Prediction:
     probability: float | None
     threshold: float | None
     operating_point: str | None
+    network: dict[str, str] | None
     reason: str | None
     latency_ms: Latency
     bundle: dict[str, str]
@@ -94,8 +99,8 @@ class Predictor:
     """Predicts COVID-19 on chest X-rays and chest CT slices.
 
     Nothing is loaded before a scan needs it, and no network answers before every byte of its
-    file has been checked. Any thread may call :meth:`predict`; calls run one after the other. For
-    scans in parallel make one Predictor a thread, or give one more `threads`.
+    file has been checked. Any thread may call :meth:`predict`; calls run one after the other.
+    For scans in parallel there is :func:`covid_edge.predict_many`.
 
     Parameters
     ----------
@@ -107,21 +112,34 @@ class Predictor:
         Take every scan for this (``"xray"`` or ``"ct"``) and do not ask the router, which also
         means that nothing else is told apart: a photograph is answered on too.
     device : str
-        Only ``"cpu"`` in this version.
+        Where the networks run (the small router is always on the CPU): ``"cpu"``; ``"gpu"``, by
+        LiteRT's accelerator or a delegate library; ``"edgetpu"``, by libedgetpu; or ``"auto"``, the
+        quickest of those that work here and for which the bundle has files, found by trying.
     operating_point : str
         ``"conformal"`` answers ``"uncertain"`` where neither label can be excluded at the bundle's
         error rate for each class (its `alpha`), which holds for scans like those that it was
         calibrated on, not for another hospital's. ``"balanced"`` and ``"sensitive"`` always choose
         one label, by a threshold that balances errors, or that finds 95 % of COVID scans.
+    delegate : str, optional
+        Library through which the GPU or the EdgeTPU is used, in place of the usual one.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    device : str
+        Where the networks run: as was asked for, or what ``"auto"`` found.
+    models : dict of str to Model
+        Of each modality, the file that answers (:func:`covid_edge.delegates.runnable_targets`).
 
     Raises
     ------
     BundleError
         The bundle is missing, damaged or of another schema.
     DeviceError
-        The device is not supported, or no interpreter is installed.
+        No interpreter is installed, or neither it nor the bundle has what the device needs.
     UsageError
-        There is no such modality, device or operating point, or `threads` is less than 1.
+        There is no such modality, device or operating point, the device takes no delegate library,
+        or `threads` is less than 1.
 
     Examples
     --------
@@ -137,14 +155,16 @@ class Predictor:
         modality: str | None = None,
         device: str = "cpu",
         operating_point: str = "conformal",
+        delegate: str | None = None,
     ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
         if operating_point not in OPERATING_POINTS:
             known = ", ".join(OPERATING_POINTS)
             raise UsageError(f"no operating point is called {operating_point!r}; there is {known}")
-        check_device(device)
-        runtime()
+        self._package, _ = runtime()
+        delegate_library(device, self._package, delegate)  # refuses what cannot be
+        self._delegate = delegate
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if modality is not None and modality not in self.bundle.modalities:
             known = ", ".join(self.bundle.modalities)
@@ -152,13 +172,31 @@ class Predictor:
         self._modality = modality
         self._operating_point = operating_point
         self._threads = threads
-        self._networks: dict[str, Interpreter] = {}
+        self._networks: dict[tuple[str, str], Interpreter | GpuNetwork] = {}
         self._lock = threading.Lock()
         self.identity = {
             "name": self.bundle.name,
             "version": self.bundle.version,
             "sha256": self.bundle.sha256,
         }
+        self.device = self._quickest() if device == "auto" else device
+        self.models = self._models(self.device)
+
+    def load(self) -> None:
+        """Check and load every network now, rather than when a scan first needs it.
+
+        Raises
+        ------
+        BundleError
+            A file of the bundle is damaged.
+        DeviceError
+            A network cannot be run on the device.
+        """
+        router = self.bundle.router
+        with self._lock:
+            self._network(router.model, router.preprocess, len(router.labels), "cpu")
+            for name, model in self.models.items():
+                self._network(model.file, self.bundle.modalities[name].preprocess, 1, self.device)
 
     def predict(self, path: str | os.PathLike[str]) -> Prediction:
         """Answer on one file.
@@ -178,6 +216,8 @@ class Predictor:
             The file could not be read.
         BundleError
             A file of the bundle that this scan needs is damaged.
+        DeviceError
+            The network that this scan needs cannot be run on the device.
         """
         with self._lock:
             clock = _Clock()
@@ -205,7 +245,8 @@ class Predictor:
         if self._modality is not None:
             return self._modality, None
         router = self.bundle.router
-        logits = self._run(router.model, router.preprocess, len(router.labels), scan, clock)
+        network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
+        logits = self._run(network, router.model, router.preprocess, scan, clock)
         probability = _softmax(logits / router.temperature)
         best = int(probability.argmax())
         label = router.labels[best]
@@ -216,23 +257,29 @@ class Predictor:
         return label, None
 
     def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
-        modality = self.bundle.modalities[name]
-        (logit,) = self._run(modality.model, modality.preprocess, 1, scan, clock).tolist()
-        calibration, point = modality.calibration, self._operating_point
+        model, spec = self.models[name], self.bundle.modalities[name].preprocess
+        network = self._network(model.file, spec, 1, self.device)
+        (logit,) = self._run(network, model.file, spec, scan, clock).tolist()
+        calibration, point = model.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
-        labels = modality.possible(probability, point)
+        labels = model.possible(probability, point)
         return {
             "label": labels[0] if len(labels) == 1 else UNCERTAIN,
             "labels": labels,
             "probability": probability,
-            "threshold": modality.threshold(point),
+            "threshold": model.threshold(point),
             "operating_point": point,
+            "network": {"file": model.file.path.name, "device": self.device},
         }
 
     def _run(
-        self, model: ModelFile, spec: PreprocessSpec, outputs: int, scan: Scan, clock: _Clock
+        self,
+        network: Interpreter | GpuNetwork,
+        model: ModelFile,
+        spec: PreprocessSpec,
+        scan: Scan,
+        clock: _Clock,
     ) -> np.ndarray:
-        network = self._network(model, spec, outputs)
         clock.skip()
         pixels = preprocess(scan.pixels, spec)
         clock.lap("preprocess")
@@ -242,19 +289,63 @@ class Predictor:
             raise BundleError(f"{model.path} answers with numbers that are not finite")
         return logits
 
-    def _network(self, model: ModelFile, spec: PreprocessSpec, outputs: int) -> Interpreter:
-        name = model.path.name
-        if name not in self._networks:
+    def _network(
+        self, model: ModelFile, spec: PreprocessSpec, outputs: int, device: str
+    ) -> Interpreter | GpuNetwork:
+        key = model.path.name, device
+        if key not in self._networks:
             # Checked before it is loaded, never meanwhile: a damaged file can crash LiteRT.
             model.check()
-            network = Interpreter(model.path, self._threads)
+            network = self._open(model.path, device)
             if network.input_shape != spec.size or network.output_size != outputs:
                 raise BundleError(
                     f"{model.path} takes {network.input_shape} and gives {network.output_size} "
                     f"values, where bundle.json says {spec.size} and {outputs}"
                 )
-            self._networks[name] = network
-        return self._networks[name]
+            self._networks[key] = network
+        return self._networks[key]
+
+    def _open(self, path: Path, device: str) -> Interpreter | GpuNetwork:
+        if device == "cpu":
+            return Interpreter(path, self._threads)
+        library = delegate_library(device, self._package, self._delegate)
+        return GpuNetwork(path) if library is None else Interpreter(path, self._threads, library)
+
+    def _models(self, device: str) -> dict[str, Model]:
+        """Return the file of each modality that a device runs best."""
+        wanted = runnable_targets(device, self._package)
+        found = {}
+        for name, modality in self.bundle.modalities.items():
+            models = {model.target: model for model in modality.models}
+            fitting = [models[target] for target in wanted if target in models]
+            if not fitting:
+                raise DeviceError(
+                    f"bundle {self.bundle.name} holds no file of {name} for device {device!r} "
+                    f"({' or '.join(wanted)}); make one with covid-edge-convert bundle --target"
+                )
+            found[name] = fitting[0]
+        return found
+
+    def _quickest(self) -> str:
+        """Return the device that computes a network soonest, of those that work here.
+
+        Only where the bundle has files for several does that need trying, on one network.
+        """
+        fitting = {}
+        for device in DEVICES[:-1]:
+            with suppress(DeviceError):
+                fitting[device] = next(iter(self._models(device).items()))
+        seconds = {"cpu": math.inf}
+        for device, (name, model) in fitting.items() if len(fitting) > 1 else ():
+            spec = self.bundle.modalities[name].preprocess
+            blank = np.zeros(spec.size, np.uint8)
+            with suppress(DeviceError):
+                network = self._network(model.file, spec, 1, device)
+                network.run(blank)  # the first run also prepares what later ones find ready
+                start = time.perf_counter()
+                network.run(blank)
+                seconds[device] = time.perf_counter() - start
+        return min(seconds, key=seconds.__getitem__)
 
 
 class _Clock:

@@ -55,6 +55,7 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "probability": None,
         "threshold": None,
         "operating_point": None,
+        "network": None,
         "reason": error.reason,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
@@ -76,6 +77,7 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
         interpreter = {"name": name, "version": runtime_version(name)}
     except DeviceError as error:
         problem = error
+    devices = _devices(bundle) if interpreter else {}
     files = []
     for use, file in bundle.files.items():
         try:
@@ -98,7 +100,7 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
         "machine": platform.machine(),
         "interpreter": interpreter,
         "kernels": imgproc.kernel_variants(),
-        "devices": dict(DEVICES),
+        "devices": devices,
         "bundle": {
             "name": bundle.name,
             "version": bundle.version,
@@ -109,18 +111,46 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
             "modalities": {
                 name: {
                     "labels": list(modality.labels),
-                    "operating_points": {
-                        "balanced": asdict(modality.balanced),
-                        "sensitive": asdict(modality.sensitive),
-                    },
-                    "conformal": asdict(modality.conformal),
                     "preprocess": modality.preprocess.to_dict(),
+                    "models": {
+                        model.target: {
+                            "file": model.file.path.name,
+                            "operating_points": {
+                                "balanced": asdict(model.balanced),
+                                "sensitive": asdict(model.sensitive),
+                            },
+                            "conformal": asdict(model.conformal),
+                        }
+                        for model in modality.models
+                    },
                 }
                 for name, modality in bundle.modalities.items()
             },
             "files": files,
         },
     }, problem
+
+
+def _devices(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Return of each device which file it runs for each modality, or what is missing.
+
+    What runs elsewhere than on the CPU is loaded there, since nothing else tells that it works.
+    """
+    from .predictor import Predictor
+
+    found: dict[str, dict[str, Any]] = {}
+    for device in DEVICES:
+        runs, files, missing = None, None, None
+        try:
+            predictor = Predictor(bundle, device=device)
+            if predictor.device != "cpu":
+                predictor.load()
+            runs = predictor.device
+            files = {name: model.file.path.name for name, model in predictor.models.items()}
+        except (BundleError, DeviceError) as error:
+            missing = str(error)
+        found[device] = {"runs_on": runs, "files": files, "missing": missing}
+    return found
 
 
 def info_text(info: dict[str, Any]) -> str:
@@ -135,23 +165,21 @@ def info_text(info: dict[str, Any]) -> str:
             f"{interpreter['name']} {interpreter['version']}" if interpreter else "none installed",
         ),
         ("kernels", kernels),
-        (
-            "devices",
-            ", ".join(
-                name if usable else f"{name} (not in this version)"
-                for name, usable in info["devices"].items()
-            ),
-        ),
         ("bundle", f"{bundle['name']} {bundle['version']}, system {bundle['system']}"),
         ("", bundle["path"]),
         ("", f"sha256 {bundle['sha256']}"),
     ]
-    for name, modality in bundle["modalities"].items():
-        negative, positive = modality["labels"]
-        sets = modality["conformal"]
+    models = [
+        (name, part["labels"], model)
+        for name, part in bundle["modalities"].items()
+        for model in part["models"].values()
+    ]
+    for name, (negative, positive), model in models:
+        sets = model["conformal"]
         rows += [
+            (name, model["file"]),
             (
-                name,
+                "",
                 f"conformal: {positive} possible from P = {sets['covid_from']:.3f} on, {negative} "
                 f"up to P = {sets['non_covid_to']:.3f}; both possible: uncertain",
             ),
@@ -161,7 +189,7 @@ def info_text(info: dict[str, Any]) -> str:
                 f"like those that set the bounds ({sets['fitted_on']}), not other hospitals'",
             ),
         ]
-        for point, threshold in modality["operating_points"].items():
+        for point, threshold in model["operating_points"].items():
             rows.append(
                 (
                     "",
@@ -172,6 +200,12 @@ def info_text(info: dict[str, Any]) -> str:
     for file in bundle["files"]:
         state = "sound" if file["ok"] else "DAMAGED"
         rows.append((file["use"] + " file", f"{file['file']}  {file['bytes']:,} bytes  {state}"))
+    for name, device in info["devices"].items():
+        files = device["files"] and ", ".join(device["files"].values())
+        on = f" (on {device['runs_on']})" if name == "auto" else ""
+        rows.append(
+            ("device " + name, f"runs {files}{on}" if files else f"no: {device['missing']}")
+        )
     rows.append(("notice", bundle["notice"]))
     width = max(len(title) for title, _ in rows)
     return "\n".join(f"{title:<{width}}  {text}" for title, text in rows)

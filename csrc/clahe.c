@@ -85,19 +85,17 @@ static CE_NOINLINE void count_u8(int32_t *counts, const uint8_t *src, ptrdiff_t 
     enum { STRIDE = CE_SET_STRIDE(256) };
     size_t y = 0;
     for (; y + 2 <= height; y += 2, src += 2 * stride) {
-        CE_PREFETCH(src + width);
-        CE_PREFETCH(src + stride + width);
+        const uint8_t *up = src, *down = src + stride;
+        CE_PREFETCH(up + width);
+        CE_PREFETCH(down + width);
         size_t x = 0;
-        for (; x + 8 <= width; x += 8) {
-            uint64_t up, down;
-            memcpy(&up, src + x, sizeof up);
-            memcpy(&down, src + stride + x, sizeof down);
+        // Byte by byte: a load is cheaper than what it takes to cut a byte out of a word.
+        for (; x + 8 <= width; x += 8)
             for (size_t i = 0; i < 8; i++) {
-                counts[2 * i % CE_SETS_U8 * STRIDE + (up >> 8 * i & 255)]++;
-                counts[(2 * i + 1) % CE_SETS_U8 * STRIDE + (down >> 8 * i & 255)]++;
+                counts[2 * i % CE_SETS_U8 * STRIDE + up[x + i]]++;
+                counts[(2 * i + 1) % CE_SETS_U8 * STRIDE + down[x + i]]++;
             }
-        }
-        for (; x < width; x++) counts[src[x]]++, counts[STRIDE + src[stride + (ptrdiff_t)x]]++;
+        for (; x < width; x++) counts[up[x]]++, counts[STRIDE + down[x]]++;
     }
     if (y < height)
         for (size_t x = 0; x < width; x++) counts[x % CE_SETS_U8 * STRIDE + src[x]]++;

@@ -44,6 +44,21 @@ typedef struct {
                                     // (1 / tile_height) if that is a power of two
     ce_quad *scratch;               // levels of them, at the start of a line of cache
 } ce_cell;
+
+// Where the sides of a tile are powers of two up to 256, no number on the way to a pixel of 8 bits
+// has more than 24, so that nothing is rounded but the result, and integers do as well.
+enum { CE_LARGEST_DYADIC = 256 };
+
+static inline int ce_is_dyadic_side(size_t tile) {
+    // The weights of a tile of 1 are halves.
+    return tile >= 2 && tile <= CE_LARGEST_DYADIC && (tile & (tile - 1)) == 0;
+}
+
+static inline int ce_is_dyadic(const ce_cell *cell) {
+    return ce_is_dyadic_side(cell->tile_height) && ce_is_dyadic_side(cell->tile_width) &&
+           cell->width <= CE_LARGEST_DYADIC;
+}
+
 // Of a pixel and of the next one; the sum is CE_WEIGHT_ONE.
 typedef struct {
     int16_t left, right;
@@ -145,12 +160,14 @@ const ce_area_rows *ce_active_area(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_clahe_rows ce_clahe_rows_avx2;
+extern const ce_clahe_rows ce_clahe_rows_avx512;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
 extern const ce_area_rows ce_area_rows_portable;
 
 extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
+extern const ce_resize_rows ce_resize_rows_avx512;
 extern const ce_area_rows ce_area_rows_avx2;
 
 extern const ce_clahe_rows ce_clahe_rows_neon;

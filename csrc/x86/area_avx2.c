@@ -96,10 +96,6 @@ static AVX2 void add_up(uint32_t *below, const uint32_t *sums, size_t n) {
     for (; i < n; i++) below[i + 1] = below[i] + sums[i];
 }
 
-static inline AVX2 __m256i words(const uint16_t *at) {
-    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)at));
-}
-
 // The portable kernel says why this is the quotient. Unsigned integers go through signed ones.
 static inline AVX2 __m128i quotients(__m128i sums, __m256d inverse) {
     const __m128i moved = _mm_xor_si128(sums, _mm_set1_epi32(INT32_MIN));
@@ -117,16 +113,11 @@ static AVX2 void across_row(uint8_t *dst, size_t n, const uint32_t *sums, uint64
     }
     uint32_t *below32 = (uint32_t *)below, *integrals = below32 + n_in + 1;
     add_up(below32, sums, n_in);
-    const __m256i units = _mm256_set1_epi32((int)columns->units);
+    // Gathers would be slower than these loads, on some processors by far.
     integrals[0] = 0;
-    for (size_t i = 0; i < n; i += STEP) {
-        if (i + STEP > n) i = n - STEP;
-        const __m256i end = words(columns->ends + i), rest = words(columns->rests + i);
-        const __m256i whole = _mm256_i32gather_epi32((const void *)below32, end, 4);
-        const __m256i part = _mm256_i32gather_epi32((const void *)sums, end, 4);
-        const __m256i integral = _mm256_add_epi32(_mm256_mullo_epi32(whole, units),
-                                                  _mm256_mullo_epi32(part, rest));
-        _mm256_storeu_si256((void *)(integrals + i + 1), integral);
+    for (size_t i = 0; i < n; i++) {
+        const size_t end = columns->ends[i];
+        integrals[i + 1] = columns->units * below32[end] + columns->rests[i] * sums[end];
     }
     const __m256d inverse = _mm256_set1_pd(1.0 / (double)columns->area);
     const __m256i half = _mm256_set1_epi32((int)(columns->area / 2));

@@ -185,17 +185,7 @@ static inline AVX2 size_t next(size_t x, size_t step, size_t last) {
 //     pack(a, b) = u d, u d, u d, u d | …  pixels 0 1 4 5 | 2 3 6 7
 typedef int16_t integers[4];
 
-enum { DYADIC_STEP = 16, LARGEST_DYADIC = 256, MIDDLE = 128 };
-
-static int is_dyadic_side(size_t tile) {
-    // The weights of a tile of 1 are halves.
-    return tile >= 2 && tile <= LARGEST_DYADIC && (tile & (tile - 1)) == 0;
-}
-
-static int is_dyadic(const ce_cell *cell) {
-    return is_dyadic_side(cell->tile_height) && is_dyadic_side(cell->tile_width) &&
-           cell->width >= DYADIC_STEP && cell->width <= LARGEST_DYADIC;
-}
+enum { DYADIC_STEP = 16, MIDDLE = 128 };
 
 static inline AVX2 __m128i two_quads(const integers *table, size_t v0, size_t v1) {
     const __m128i first = _mm_loadl_epi64((const __m128i *)table[v0]);
@@ -344,7 +334,7 @@ static AVX2 void blend_dyadic(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_s
 
 static AVX2 void blend_u8(const ce_cell *cell, uint8_t *dst, ptrdiff_t dst_stride,
                           const uint8_t *src, ptrdiff_t src_stride) {
-    if (is_dyadic(cell)) {
+    if (cell->width >= DYADIC_STEP && ce_is_dyadic(cell)) {
         blend_dyadic(cell, dst, dst_stride, src, src_stride);
         return;
     }
@@ -385,13 +375,13 @@ static inline AVX2 void finish_dyadic_u16(half_done sums, uint16_t *const dst[2]
 static int is_dyadic_u16(const ce_cell *cell) {
     uint16_t largest = 0;  // tables rise
     for (size_t i = 0; i < 4; i++) largest |= cell->tables[i][cell->levels - 1];
-    return is_dyadic_side(cell->tile_width) && cell->width <= LARGEST_DYADIC &&
+    return ce_is_dyadic_side(cell->tile_width) && cell->width <= CE_LARGEST_DYADIC &&
            largest <= INT16_MAX;
 }
 
 static AVX2 void blend_dyadic_u16(const ce_cell *cell, uint16_t *dst, ptrdiff_t dst_stride,
                                   const uint16_t *src, ptrdiff_t src_stride) {
-    integers *const table = (integers *)cell->scratch, across[LARGEST_DYADIC];
+    integers *const table = (integers *)cell->scratch, across[CE_LARGEST_DYADIC];
     join_integers(table, cell, 0);
     scale_across(across, cell);
     BLEND(uint16_t, (const integers *)table, (const integers *)across, (float)(int)cell->tile_width,

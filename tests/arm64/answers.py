@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine makes of the example scans, to compare with another machine.
+"""What this machine or interpreter makes of scans, to compare with another.
 
-    python answers.py SCAN... > here.json
-    python answers.py --compare here.json there.json
+    python answers.py [--bundle DIR] SCAN... > here.json
+    python answers.py --compare here.json there.json [STEPS PROBABILITY]
 
-For each scan and each network of the shipped bundle: the SHA-256 of the preprocessed pixels, which
-must be the same everywhere, and the integers that the int8 network answers, which may differ by a
-few steps since interpreters differ; and the probability that a user is told.
+For each scan, of the router and of each network file of the scan's modality: the SHA-256 of the
+preprocessed pixels, which must be the same everywhere, and the numbers that it answers, in steps of
+its output. Of int8 files, whose kernels round differently, they may be STEPS apart, and the
+probability that a user is told PROBABILITY; of float32 they may be 0.001 apart.
 """
 
 from __future__ import annotations
@@ -18,59 +19,78 @@ import sys
 from pathlib import Path
 
 STEPS, PROBABILITY = 8, 0.02
+FLOAT_STEP = 0.001
 
 
-def answer(scans: list[str]) -> dict:
+def answer(scans: list[str], folder: str | None = None) -> dict:
     from covid_edge.bundle import Bundle
     from covid_edge.imgproc import kernel_variants
-    from covid_edge.interpreter import Interpreter, runtime
+    from covid_edge.interpreter import Interpreter, runtime, runtime_version
     from covid_edge.predictor import Predictor
     from covid_edge.preprocess import preprocess
     from covid_edge.scan import read_scan
 
-    bundle, predictor = Bundle.load(None), Predictor()
-    parts = {"router": bundle.router, **bundle.modalities}
-    networks = {name: Interpreter(part.model.path) for name, part in parts.items()}
-    scales = {}
-    for name, part in parts.items():
-        output = runtime()[1].Interpreter(str(part.model.path)).get_output_details()[0]
-        scales[name] = output["quantization"][0]
+    bundle = Bundle.load(folder)
+    whole = Predictor(bundle)
+    files = {("router", "router"): (bundle.router.model, bundle.router.preprocess)}
+    predictors = {}
+    for name, part in bundle.modalities.items():
+        for model in part.models:
+            files[name, model.target] = model.file, part.preprocess
+            predictors[name, model.target] = Predictor(bundle.only(model.target))
+    networks = {key: Interpreter(file.path) for key, (file, _) in files.items()}
 
     answers = {}
     for path in map(Path, scans):
-        scan = read_scan(path)
-        for name, part in parts.items():
-            pixels = preprocess(scan.pixels, part.preprocess)
-            steps = (networks[name].run(pixels) / scales[name]).round().astype(int).tolist()
-            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-            answers[f"{path.name} {name}"] = {"pixels": digest, "steps": steps}
-        answers[path.name] = {"probability": predictor.predict(path).probability}
-    return {"machine": platform.machine(), "variants": kernel_variants(), "answers": answers}
+        pixels, modality = read_scan(path).pixels, whole.predict(path).modality
+        for (name, target), (_, spec) in files.items():
+            if name not in ("router", modality):
+                continue
+            network, given = networks[name, target], preprocess(pixels, spec)
+            step = network._output["quantization"][0]
+            entry = {
+                "pixels": hashlib.sha256(given.tobytes()).hexdigest(),
+                "integers": step != 0,
+                "steps": (network.run(given) / (step or FLOAT_STEP)).tolist(),
+            }
+            if name == modality:
+                entry["probability"] = predictors[name, target].predict(path).probability
+            answers[f"{path.name} {name} {target}"] = entry
+    package, _ = runtime()
+    return {
+        "machine": f"{platform.machine()} {package} {runtime_version(package)}",
+        "variants": kernel_variants(),
+        "answers": answers,
+    }
 
 
-def compare(here: dict, there: dict) -> list[str]:
+def compare(here: dict, there: dict, steps: float, probability: float) -> list[str]:
     """Print both, return what is too far apart."""
     print(f"{here['machine']} {here['variants']}\n{there['machine']} {there['variants']}")
     assert here["answers"].keys() == there["answers"].keys()
     wrong = []
     for name, a in here["answers"].items():
         b = there["answers"][name]
-        if "probability" in a:
-            print(f"{name}: probability {a['probability']:.4f} {b['probability']:.4f}")
-            if abs(a["probability"] - b["probability"]) > PROBABILITY:
-                wrong.append(f"{name}: probability")
-            continue
         same = a["pixels"] == b["pixels"]
-        print(f"{name}: pixels {'the same' if same else 'DIFFER'}, {a['steps']} {b['steps']}")
+        apart = max(abs(x - y) for x, y in zip(a["steps"], b["steps"]))
+        said = [round(x["probability"], 4) for x in (a, b) if "probability" in x]
+        print(f"{name}: pixels {'the same' if same else 'DIFFER'}, {apart:.3g} steps apart", *said)
         if not same:
             wrong.append(f"{name}: pixels")
-        if max(abs(x - y) for x, y in zip(a["steps"], b["steps"])) > STEPS:
+        if apart > (steps if a["integers"] else 1):
             wrong.append(f"{name}: answer of the network")
+        if said and abs(said[0] - said[1]) > (probability if a["integers"] else FLOAT_STEP):
+            wrong.append(f"{name}: probability")
     return wrong
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--compare":
-        wrong = compare(*(json.loads(Path(path).read_text()) for path in sys.argv[2:4]))
+        here, there = (json.loads(Path(path).read_text()) for path in sys.argv[2:4])
+        steps, probability = map(float, sys.argv[4:6] or (STEPS, PROBABILITY))
+        wrong = compare(here, there, steps, probability)
         sys.exit("too far apart: " + ", ".join(wrong) if wrong else 0)
-    print(json.dumps(answer(sys.argv[1:]), indent=1))
+    bundle, scans = (
+        (sys.argv[2], sys.argv[3:]) if sys.argv[1] == "--bundle" else (None, sys.argv[1:])
+    )
+    print(json.dumps(answer(scans, bundle), indent=1))

@@ -30,9 +30,9 @@ def test_info_says_what_is_installed_and_which_bundle(run, toy):
     done = run("info", "--bundle", toy)
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
-        f"covid-edge   {__version__}",
-        "interpreter  ",
-        "kernels      ",
+        f"covid-edge          {__version__}\n",
+        "interpreter         ",
+        "kernels             ",
         "toy 0.0.1",
         "conformal: covid possible from P = 0.450 on, non-covid up to P = 0.550; both possible: "
         "uncertain\n",
@@ -41,10 +41,12 @@ def test_info_says_what_is_installed_and_which_bundle(run, toy):
         "balanced: covid from P = 0.500 on",
         "sensitive: covid from P = 0.300 on",
         "xray.int8.tflite  ",
+        "device cpu          runs xray.int8.tflite, ct.int8.tflite\n",
+        "device edgetpu      no: bundle toy holds no file of xray for device 'edgetpu' (edgetpu); ",
         "Toy bundle: its answers mean nothing.",
     ):
         assert words in done.stdout
-    assert done.stdout.count("sound") == 3
+    assert done.stdout.count("sound") == 7
 
 
 def test_info_as_json(run, toy):
@@ -60,11 +62,20 @@ def test_info_as_json(run, toy):
         "devices",
         "bundle",
     }
-    assert about["devices"] == {"cpu": True, "gpu": False, "edgetpu": False}
+    assert list(about["devices"]) == ["cpu", "gpu", "edgetpu", "auto"]
+    assert about["devices"]["cpu"] == {
+        "runs_on": "cpu",
+        "files": {"xray": "xray.int8.tflite", "ct": "ct.int8.tflite"},
+        "missing": None,
+    }
+    assert about["devices"]["edgetpu"]["files"] is None
+    assert "no file of xray" in about["devices"]["edgetpu"]["missing"]
     assert about["kernels"]
     ct = about["bundle"]["modalities"]["ct"]
-    assert ct["operating_points"]["balanced"]["value"] == 0.5
-    assert (ct["conformal"]["alpha"], ct["conformal"]["covid_from"]) == (0.1, 0.45)
+    assert list(ct["models"]) == ["cpu-int8", "fp32", "gpu-fp16"]
+    int8 = ct["models"]["cpu-int8"]
+    assert (int8["file"], int8["operating_points"]["balanced"]["value"]) == ("ct.int8.tflite", 0.5)
+    assert (int8["conformal"]["alpha"], int8["conformal"]["covid_from"]) == (0.1, 0.45)
     assert all(file["ok"] for file in about["bundle"]["files"])
 
 

@@ -24,6 +24,7 @@ KEYS = [
     "probability",
     "threshold",
     "operating_point",
+    "network",
     "reason",
     "latency_ms",
     "bundle",
@@ -85,7 +86,7 @@ def test_an_uncertain_scan_says_what_remains_possible_and_ends_with_0(predict, f
 def test_the_operating_point_decides(run, toy_copy, flat, point, label):
     path = toy_copy / "bundle.json"
     root = json.loads(path.read_text())
-    root["modalities"]["xray"]["operating_points"]["balanced"]["value"] = 0.53
+    root["modalities"]["xray"]["models"][0]["operating_points"]["balanced"]["value"] = 0.53
     path.write_text(json.dumps(root))
     scan = flat("a.png", DOUBTFUL)
     done = run("predict", "--json", "--operating-point", point, "--bundle", toy_copy, scan)
@@ -130,7 +131,8 @@ def test_json_has_these_keys_whatever_happens(predict, flat, tmp_path):
     assert refused["reason"] == "not a chest X-ray or chest CT"
     assert (error["file"], error["reason"]) == (f"{tmp_path}/nothing.png", "no such file")
     assert (ok["labels"], ok["operating_point"]) == (["non-covid"], "conformal")
-    for key in ("modality", "label", "labels", "probability", "threshold", "operating_point"):
+    assert ok["network"] == {"file": "xray.int8.tflite", "device": "cpu"}
+    for key in KEYS[2:9]:
         assert refused[key] is error[key] is None
 
 
@@ -241,13 +243,28 @@ def test_usage_errors_end_with_2(run, arguments):
     assert not done.stdout
 
 
-@pytest.mark.parametrize("device", ["gpu", "edgetpu"])
-def test_devices_to_come_end_with_6(predict, flat, device):
-    done = predict("--device", device, flat("a.png", DARK))
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "edgetpu"], "holds no file of xray for device 'edgetpu'"),
+        (["--device", "gpu", "--delegate", "libnothing.so"], "libnothing.so cannot be loaded"),
+    ],
+)
+def test_a_device_that_cannot_be_had_ends_with_6(predict, flat, arguments, words):
+    done = predict(*arguments, flat("a.png", DARK))
     assert done.returncode == 6
-    assert sentence(done.stderr)
-    assert device in done.stderr
+    last = done.stderr.splitlines(keepends=True)[-1]
+    assert sentence(last)
+    assert words in last
+    assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def test_auto_says_once_which_device_answers(predict, flat):
+    done = predict("--json", "--device", "auto", flat("a.png", DARK), flat("b.png", DARK))
+    assert done.returncode == 0
+    (device,) = {record["network"]["device"] for record in records(done)}
+    assert done.stderr == f"device: {device}\nToy bundle: its answers mean nothing.\n"
 
 
 def test_no_interpreter_ends_with_6(predict, flat, tmp_path):
@@ -302,7 +319,7 @@ def swap_model_for_text(folder):
     root = json.loads(path.read_text())
     data = b"not a model at all"
     (folder / "xray.int8.tflite").write_bytes(data)
-    root["modalities"]["xray"].update(
+    root["modalities"]["xray"]["models"][0].update(
         sha256=hashlib.sha256(data).hexdigest(),
         xxh3=xxhash.xxh3_128_hexdigest(data),
         bytes=len(data),
@@ -341,3 +358,25 @@ def test_the_examples_are_answered_by_the_shipped_bundle(run, shipped):
         "ct.png": "ct",
         "xray.png": "xray",
     }
+
+
+def test_workers_change_neither_answers_nor_order(predict, flat, tmp_path):
+    for number in range(5):
+        flat(f"scans/{number}a.png", DARK)
+        flat(f"scans/{number}b.png", MIDDLE)
+    (tmp_path / "scans" / "2c.png").write_bytes(b"no picture")
+    one, three, all_cores = (
+        [
+            {**record, "latency_ms": None}
+            for record in records(predict("--json", *workers, tmp_path / "scans"))
+        ]
+        for workers in (["--workers", 1], ["--workers", 3], [])
+    )
+    assert one == three == all_cores
+    assert len(one) == 11
+
+
+def test_workers_must_be_at_least_1(predict, flat):
+    done = predict("--workers", 0, flat("a.png", DARK))
+    assert done.returncode == 2
+    assert "--workers" in done.stderr

@@ -59,6 +59,17 @@ def test_interrupted_it_ends_quietly_with_130(start, flat):
     assert process.stderr.read().strip() == b"Toy bundle: its answers mean nothing."
 
 
+def test_interrupted_at_work_on_many_it_ends_quietly_with_130(start, flat):
+    process = start("--json", "--workers", 2, *[flat("a.png", DARK)] * 3000)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(out.splitlines()) < 2999
+    assert all(json.loads(line)["status"] == "ok" for line in out.splitlines())
+    assert words.strip() == b"Toy bundle: its answers mean nothing."
+
+
 def test_a_closed_pipe_ends_it_quietly(start, flat):
     process = start("--json", *[flat("a.png", DARK)] * 200)
     process.stdout.readline()

@@ -18,9 +18,9 @@ from pathlib import Path  # noqa: E402
 
 from covid_edge_convert.bundle import write_bundle  # noqa: E402
 from covid_edge_convert.data import Scans, load_scans  # noqa: E402
-from covid_edge_convert.quantize import quantize_run  # noqa: E402
 from covid_edge_convert.recipes import PRESETS, Recipe  # noqa: E402
 from covid_edge_convert.runs import RunFolder  # noqa: E402
+from covid_edge_convert.targets import export  # noqa: E402
 from covid_edge_convert.train import train  # noqa: E402
 from drawn import write_manifest_form  # noqa: E402
 
@@ -41,6 +41,6 @@ def toy_run(tmp_path_factory) -> ToyRun:
     scans, recipe = load_scans(write_manifest_form(root / "data")), PRESETS["toy"]
     run = RunFolder(root / "run")
     train(scans, recipe, run, verbose=0)
-    quantize_run(scans, recipe, run, representative=32)
+    export(scans, recipe, run, representative=32)
     figures = write_bundle(scans, recipe, run, root / "bundle", "toy", "1")
     return ToyRun(scans, recipe, run, root / "bundle", figures)

@@ -32,7 +32,7 @@ from covid_edge_convert.calibrate import (
     threshold_figures,
 )
 
-MODALITY = Bundle.load(TOY).modalities["ct"]
+MODEL = Bundle.load(TOY).modalities["ct"].models[0]
 
 
 def drawn(rng, n, share=0.4, apart=1.5):
@@ -43,7 +43,7 @@ def drawn(rng, n, share=0.4, apart=1.5):
 
 def bounded(covid, scores, alpha):
     """The toy modality with conformal bounds set on these scans."""
-    return replace(MODALITY, conformal=Conformal(**conformal(covid, scores, alpha)))
+    return replace(MODEL, conformal=Conformal(**conformal(covid, scores, alpha)))
 
 
 # Platt scaling
@@ -214,7 +214,7 @@ def test_bounds_exclude_more_as_alpha_grows(seed, n, first, second, said):
     # Sets nest, as long as the laxer bounds leave a label by themselves.
     if not lax["non_covid_to"] < said < lax["covid_from"]:
         larger, smaller = (
-            replace(MODALITY, conformal=Conformal(**bounds)).possible(said, "conformal")
+            replace(MODEL, conformal=Conformal(**bounds)).possible(said, "conformal")
             for bounds in (strict, lax)
         )
         assert set(smaller) <= set(larger)
@@ -243,7 +243,7 @@ def test_half_is_where_balanced_accuracy_peaks_after_calibration():
     scaled = probability(logits, *platt(logits, covid))
     at = {
         threshold: threshold_figures(
-            covid, scaled, replace(MODALITY, balanced=Threshold(threshold, ""))
+            covid, scaled, replace(MODEL, balanced=Threshold(threshold, ""))
         )["balanced"]["balanced_accuracy"]
         for threshold in (0.2, 0.35, 0.5, 0.65, 0.8)
     }
@@ -253,7 +253,7 @@ def test_half_is_where_balanced_accuracy_peaks_after_calibration():
 def test_figures_of_the_sets_by_hand():
     covid = np.array([True, True, True, False, False])
     said = np.array([0.9, 0.5, 0.1, 0.5, 0.2])  # the toy is uncertain from 0.45 to 0.55
-    assert conformal_figures(covid, said, MODALITY) == {
+    assert conformal_figures(covid, said, MODEL) == {
         "coverage": 0.8,
         "coverage_covid": 0.6667,
         "coverage_non_covid": 1.0,
@@ -264,7 +264,7 @@ def test_figures_of_the_sets_by_hand():
 
 def test_figures_of_the_thresholds_by_hand():
     covid = np.array([True, True, False, False])
-    figures = threshold_figures(covid, np.array([0.5, 0.3, 0.4, 0.2]), MODALITY)
+    figures = threshold_figures(covid, np.array([0.5, 0.3, 0.4, 0.2]), MODEL)
     assert figures["balanced"] == {
         "threshold": 0.5,
         "accuracy": 0.75,
@@ -277,7 +277,7 @@ def test_figures_of_the_thresholds_by_hand():
 
 def test_figures_that_the_scans_cannot_define_are_none():
     nothing = np.zeros(0, bool), np.zeros(0)
-    assert set(conformal_figures(*nothing, MODALITY).values()) == {None}
+    assert set(conformal_figures(*nothing, MODEL).values()) == {None}
     assert set(calibration_figures(*nothing).values()) == {None}
-    one_class = threshold_figures(np.array([True]), np.array([0.7]), MODALITY)["balanced"]
+    one_class = threshold_figures(np.array([True]), np.array([0.7]), MODEL)["balanced"]
     assert one_class["specificity"] is one_class["balanced_accuracy"] is None

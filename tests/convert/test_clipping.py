@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covid_edge_convert.clipping import STEPS, best_range
-from covid_edge_convert.quantize import run_model, write_fp32, write_int8
+from covid_edge_convert.quantize import as_input, run_model, write_fp32, write_int8
 
 
 def error(values, low, high):
@@ -51,9 +51,17 @@ def test_what_is_kept_in_float_answers_as_full_precision_does(tmp_path):
     scans = np.random.default_rng(1).integers(0, 256, (24, 8, 8), dtype=np.uint8)
     scans //= np.arange(1, 25, dtype=np.uint8)[:, None, None]
     write_fp32(outlying(), tmp_path / "fp32.tflite")
-    write_int8(outlying(), scans, tmp_path / "int8.tflite")
-    write_int8(outlying(), scans, tmp_path / "mixed.tflite", keep_float="early|late")
+    write_int8(outlying(), as_input(scans), tmp_path / "int8.tflite")
+    write_int8(outlying(), as_input(scans), tmp_path / "mixed.tflite", keep_float="early|late")
     fp32, int8, mixed = (
         run_model(tmp_path / f"{k}.tflite", scans) for k in ("fp32", "int8", "mixed")
     )
     assert np.abs(mixed - fp32).max() < 0.2 * np.abs(int8 - fp32).max()
+
+
+def test_what_lies_far_below_zero_takes_no_steps_from_swish():
+    values = np.random.default_rng(0).normal(-15, 12, 20_000).astype(np.float32)
+    low, high = best_range(values, lambda x: x / (1 + np.exp(-x)))
+    assert low > -15
+    assert high > 15
+    assert best_range(values)[0] < 2 * low

@@ -3,13 +3,14 @@ import cv2
 import numpy as np
 import pytest
 
-from covid_edge_convert.lungs import lung_mask
+from covid_edge_convert.data import load_scans
+from covid_edge_convert.lungs import load_lungs, lung_mask
 from covid_edge_convert.shortcuts import (
     borders_only,
     centre_only,
     lungs_blacked_out,
 )
-from drawn import drawn_scan, ellipse
+from drawn import drawn_scan, ellipse, write_manifest_form
 
 DRAWN_LUNGS = {
     "xray": ellipse(0.3, 0.45, 0.16, 0.32) | ellipse(0.7, 0.45, 0.16, 0.32),
@@ -64,3 +65,23 @@ def test_borders_and_centre_share_the_scan_between_them():
     assert (centre[15:85, 9:51] == scan[15:85, 9:51]).all()
     assert not centre[:15].any()
     assert not centre[:, :9].any()
+
+
+def test_masks_of_a_table_are_those_of_its_scans_and_are_kept(tmp_path):
+    scans = load_scans(write_manifest_form(tmp_path / "data", per_cell=1))
+    scans = scans.where(scans.modality != "other")
+    masks = load_lungs(scans, 96, tmp_path / "cache")
+    assert masks.shape == (len(scans), 96, 96)
+    for mask, modality in zip(masks, scans.modality):
+        assert mask[DRAWN_LUNGS[modality]].mean() > 0.95
+    (kept,) = (tmp_path / "cache").iterdir()
+    np.save(kept, ~masks)  # what a second call reads
+    assert np.array_equal(load_lungs(scans, 96, tmp_path / "cache"), ~masks)
+
+
+def test_where_no_lung_is_found_the_mask_is_empty(tmp_path):
+    scans = load_scans(write_manifest_form(tmp_path / "data", per_cell=1))
+    scans = scans.where(scans.modality == "xray")
+    for name in scans.file:
+        cv2.imwrite(str(scans.root / name), np.full((96, 96), 128, np.uint8))
+    assert not load_lungs(scans, 48).any()

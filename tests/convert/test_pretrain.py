@@ -10,11 +10,16 @@ from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.checkpoints import Checkpoints
 from covid_edge_convert.data import load_scans
 from covid_edge_convert.pretrain import (
+    LARGE,
+    LARGE_WEIGHT,
     TASKS,
+    AugmentedScans,
     Schedule,
+    Styles,
     masked_cross_entropy,
     pretrain,
     targets,
+    with_range_penalty,
 )
 from drawn import write_manifest_form
 
@@ -89,3 +94,40 @@ def test_a_stopped_pretraining_ends_where_an_unbroken_one_does(tmp_path, monkeyp
         weights.append(encoder.get_weights())
     for stopped, unbroken in zip(*weights):
         np.testing.assert_allclose(stopped, unbroken, rtol=1e-4, atol=1e-5)
+
+
+def test_a_view_without_lungs_is_no_evidence_for_either_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr("covid_edge_convert.pretrain.NO_LUNGS", 1.0)
+    scans = load_scans(write_manifest_form(tmp_path, per_cell=4))
+    scans = scans.where(scans.modality == "xray")
+    pixels = np.full((len(scans), 24, 24), 90, np.uint8)
+    lungs = np.zeros(pixels.shape, bool)
+    lungs[: len(scans) // 2, 8:16, 8:16] = True  # none were found in the other half
+    y = targets(scans)
+    data = AugmentedScans(pixels, lungs, y, Styles(pixels, scans), 16, len(scans), 1, 0)
+    views, asked = data[0]
+    assert views.shape == (len(scans), 16, 16, 1)
+    for row, answers in zip(data.order, asked):
+        if lungs[row].any():
+            assert (answers[:3] == 0.5).all()
+            assert np.array_equal(answers[3:], y[row, 3:])
+        else:
+            assert np.array_equal(answers, y[row])
+
+
+def test_only_what_exceeds_the_limit_before_a_swish_is_penalised():
+    scan = keras.Input((4, 4, 1))
+    large = keras.layers.Rescaling(2.0)(scan)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("swish")(large))
+    encoder = keras.Model(scan, features)
+    model = keras.Model(scan, with_range_penalty(encoder, keras.layers.Dense(len(TASKS))(features)))
+    pixels = np.zeros((2, 4, 4, 1), np.float32)
+    pixels[1, 0, 0] = LARGE  # 2 x LARGE there, in one of 16 places
+    penalty = model.predict(pixels, verbose=0)[:, len(TASKS)]
+    assert penalty == pytest.approx([0.0, LARGE_WEIGHT * LARGE / 16])
+
+
+def test_an_encoder_without_swish_has_no_penalty():
+    encoder = build_encoder("Tiny")
+    logits = keras.layers.Dense(len(TASKS))(encoder.output)
+    assert with_range_penalty(encoder, logits) is logits

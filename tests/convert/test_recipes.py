@@ -3,7 +3,11 @@ import dataclasses
 
 import pytest
 
+from covid_edge_convert.data import load_scans
 from covid_edge_convert.recipes import PRESETS, Recipe, RecipeError
+from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.train import train
+from drawn import write_manifest_form
 
 
 def changed(**fields) -> Recipe:
@@ -41,3 +45,11 @@ def test_a_grown_encoder_is_trained_after_the_one_it_grows_from():
 def test_a_saved_recipe_is_read_back_as_it_was(tmp_path, name):
     PRESETS[name].save(tmp_path / "recipe.json")
     assert Recipe.load(tmp_path / "recipe.json") == PRESETS[name]
+
+
+def test_a_start_that_is_not_there_is_told_before_anything_is_trained(tmp_path):
+    scans = load_scans(write_manifest_form(tmp_path / "data"))
+    recipe = dataclasses.replace(PRESETS["toy"], start={"Tiny": str(tmp_path / "absent.tgz")})
+    with pytest.raises(RecipeError, match="absent.tgz, which Tiny begins with, is not there; `npm"):
+        train(scans, recipe, RunFolder(tmp_path / "run"), verbose=0)
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import replace
 from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import TOY
-from covid_edge.bundle import OPERATING_POINTS, SCHEMA, Bundle, Conformal, Threshold
+from covid_edge.bundle import OPERATING_POINTS, SCHEMA, TARGETS, Bundle, Conformal, Threshold
 from covid_edge.errors import BundleError
 from covid_edge.preprocess import PreprocessSpec
 
-TOY_CT = Bundle.load(TOY).modalities["ct"]
+TOY_CT = Bundle.load(TOY).modalities["ct"].models[0]
 
 
 def edit(folder: Path, place: str, value: object) -> None:
     """Set one field of bundle.json, named by its dotted place; ``...`` removes it."""
     path = folder / "bundle.json"
     root = json.loads(path.read_text())
-    *parents, key = place.split(".")
-    parent = reduce(dict.__getitem__, parents, root)
+    *parents, key = (int(part) if part.isdigit() else part for part in place.split("."))
+    parent = reduce(getitem, parents, root)
     if value is ...:
         del parent[key]
     else:
@@ -53,10 +54,13 @@ def test_what_is_written_is_read(toy):
     ct = bundle.modalities["ct"]
     assert ct.labels == ("non-covid", "covid")
     assert ct.preprocess == PreprocessSpec(None, 4.0, (8, 8), (2, 2), (32, 32))
-    assert (ct.calibration.scale, ct.calibration.bias) == (0.5, 0.25)
-    assert (ct.balanced.value, ct.sensitive.value) == (0.5, 0.3)
-    assert ct.conformal == Conformal(0.1, 0.45, 0.55, "nothing")
-    assert ct.model.path == toy / "ct.int8.tflite"
+    assert [model.target for model in ct.models] == ["cpu-int8", "fp32", "gpu-fp16"]
+    int8, fp32, _ = ct.models
+    assert (int8.calibration.scale, int8.calibration.bias) == (0.5, 0.25)
+    assert fp32.calibration.bias == 0.5
+    assert (int8.balanced.value, int8.sensitive.value) == (0.5, 0.3)
+    assert int8.conformal == Conformal(0.1, 0.45, 0.55, "nothing")
+    assert int8.file.path == toy / "ct.int8.tflite"
     assert bundle.extra["training"] == {"sources": []}
 
 
@@ -66,7 +70,8 @@ def test_its_identity_is_the_hash_of_bundle_json(toy):
 
 
 def test_files_are_named_by_use(toy):
-    assert list(Bundle.load(toy).files) == ["router", "xray", "ct"]
+    networks = [f"{m} {target}" for m in ("xray", "ct") for target in TARGETS[:3]]
+    assert list(Bundle.load(toy).files) == ["router", *networks]
 
 
 def test_the_reference_is_a_file_of_the_bundle(toy_copy):
@@ -107,6 +112,16 @@ def test_newer_schema(toy_copy):
     refuses(toy_copy, f"schema {SCHEMA + 1}", "upgrade covid-edge")
 
 
+def test_older_schema(toy_copy):
+    edit(toy_copy, "schema", SCHEMA - 1)
+    refuses(toy_copy, f"schema {SCHEMA - 1}", f"reads schema {SCHEMA}", "make the bundle again")
+
+
+def test_two_files_for_one_target(toy_copy):
+    edit(toy_copy, "modalities.ct.models.1.target", "cpu-int8")
+    refuses(toy_copy, "is wrong: modalities.ct.models must be files of different targets")
+
+
 def test_a_missing_model_file(toy_copy):
     (toy_copy / "ct.int8.tflite").unlink()
     refuses(toy_copy, "ct.int8.tflite is missing")
@@ -124,9 +139,9 @@ def test_a_changed_byte_fails_both_checks(toy_copy, check, name):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    model = Bundle.load(toy_copy).modalities["ct"].model
+    file = Bundle.load(toy_copy).files["ct cpu-int8"]
     with pytest.raises(BundleError, match=rf"ct\.int8\.tflite is not the file .* {name} differs"):
-        getattr(model, check)()
+        getattr(file, check)()
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1])
@@ -150,22 +165,24 @@ def test_bundle_json_that_is_no_object(toy_copy, value):
         "router.temperature",
         "router.accept",
         "modalities",
-        "modalities.ct.sha256",
-        "modalities.ct.xxh3",
-        "modalities.ct.bytes",
+        "modalities.ct.models",
+        "modalities.ct.models.0.target",
+        "modalities.ct.models.0.sha256",
+        "modalities.ct.models.0.xxh3",
+        "modalities.ct.models.0.bytes",
         "modalities.ct.preprocess.size",
         "modalities.ct.labels",
-        "modalities.ct.calibration",
-        "modalities.ct.calibration.scale",
-        "modalities.ct.operating_points",
-        "modalities.ct.operating_points.balanced",
-        "modalities.ct.operating_points.balanced.value",
-        "modalities.ct.operating_points.sensitive.chosen",
-        "modalities.ct.conformal",
-        "modalities.ct.conformal.alpha",
-        "modalities.ct.conformal.covid_from",
-        "modalities.ct.conformal.non_covid_to",
-        "modalities.ct.conformal.fitted_on",
+        "modalities.ct.models.0.calibration",
+        "modalities.ct.models.0.calibration.scale",
+        "modalities.ct.models.0.operating_points",
+        "modalities.ct.models.0.operating_points.balanced",
+        "modalities.ct.models.0.operating_points.balanced.value",
+        "modalities.ct.models.0.operating_points.sensitive.chosen",
+        "modalities.ct.models.0.conformal",
+        "modalities.ct.models.0.conformal.alpha",
+        "modalities.ct.models.0.conformal.covid_from",
+        "modalities.ct.models.0.conformal.non_covid_to",
+        "modalities.ct.models.0.conformal.fitted_on",
     ],
 )
 @pytest.mark.parametrize("value", [..., None, [1], True], ids=["missing", "null", "list", "true"])
@@ -177,24 +194,26 @@ def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(toy_copy, place, 
 @pytest.mark.parametrize(
     ("place", "value", "word"),
     [
-        ("schema", SCHEMA - 1, f"schema must be {SCHEMA}"),
         ("modalities", {}, "one modality or more"),
-        ("modalities.ct.file", "../ct.int8.tflite", "own folder"),
-        ("modalities.ct.file", "/etc/passwd", "own folder"),
-        ("modalities.ct.sha256", "abc", "64 hexadecimal digits"),
-        ("modalities.ct.xxh3", "g" * 32, "32 hexadecimal digits"),
+        ("modalities.ct.models", [], "a list of one object or more"),
+        ("modalities.ct.models.1", "fp32", "modalities.ct.models[1] must be an object"),
+        ("modalities.ct.models.0.target", "npu", "models[0].target must be one of cpu-int8, fp32"),
+        ("modalities.ct.models.0.file", "../ct.int8.tflite", "own folder"),
+        ("modalities.ct.models.0.file", "/etc/passwd", "own folder"),
+        ("modalities.ct.models.0.sha256", "abc", "64 hexadecimal digits"),
+        ("modalities.ct.models.0.xxh3", "g" * 32, "32 hexadecimal digits"),
         ("modalities.ct.labels", ["covid", "covid"], "different labels"),
         ("modalities.ct.labels", ["a", "b", "c"], "two labels"),
-        ("modalities.ct.calibration.scale", -1, "more than 0"),
-        ("modalities.ct.calibration.bias", float("nan"), "finite"),
+        ("modalities.ct.models.0.calibration.scale", -1, "more than 0"),
+        ("modalities.ct.models.0.calibration.bias", float("nan"), "finite"),
         ("modalities.ct.labels", ["non-covid", "uncertain"], "other words than 'uncertain'"),
-        ("modalities.ct.operating_points.balanced.value", 1.5, "from 0 to 1"),
-        ("modalities.ct.operating_points.sensitive.value", -0.1, "from 0 to 1"),
-        ("modalities.ct.conformal.alpha", 0, "more than 0 and less than 1"),
-        ("modalities.ct.conformal.alpha", 1.0, "more than 0 and less than 1"),
-        ("modalities.ct.conformal.alpha", float("nan"), "finite"),
-        ("modalities.ct.conformal.covid_from", 1.5, "from 0 to 1"),
-        ("modalities.ct.conformal.non_covid_to", float("inf"), "from 0 to 1"),
+        ("modalities.ct.models.0.operating_points.balanced.value", 1.5, "from 0 to 1"),
+        ("modalities.ct.models.0.operating_points.sensitive.value", -0.1, "from 0 to 1"),
+        ("modalities.ct.models.0.conformal.alpha", 0, "more than 0 and less than 1"),
+        ("modalities.ct.models.0.conformal.alpha", 1.0, "more than 0 and less than 1"),
+        ("modalities.ct.models.0.conformal.alpha", float("nan"), "finite"),
+        ("modalities.ct.models.0.conformal.covid_from", 1.5, "from 0 to 1"),
+        ("modalities.ct.models.0.conformal.non_covid_to", float("inf"), "from 0 to 1"),
         ("modalities.ct.preprocess.size", [0, 32], "size must be two whole numbers"),
         ("router.temperature", 0, "more than 0"),
         ("router.labels", ["ct", "mri"], "router.labels"),

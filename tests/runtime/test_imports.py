@@ -12,6 +12,17 @@ from conftest import EXAMPLES, TOY
 
 HEAVY = {"tensorflow", "keras", "cv2", "matplotlib", "pydicom", "sklearn", "scipy", "skimage"}
 
+PREDICTOR = {
+    "errors",
+    "scan",
+    "bundle",
+    "preprocess",
+    "imgproc",
+    "_kernels",
+    "interpreter",
+    "delegates",
+}
+
 # Every module of the package that importing the one on the left may pull in.
 ALLOWED = {
     "errors": set(),
@@ -24,16 +35,10 @@ ALLOWED = {
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
     "report": {"errors", "delegates"},
     "cli": {"errors", "delegates", "report"},
-    "predictor": {
-        "errors",
-        "scan",
-        "bundle",
-        "preprocess",
-        "imgproc",
-        "_kernels",
-        "interpreter",
-        "delegates",
-    },
+    "predictor": PREDICTOR,
+    "many": {"predictor", *PREDICTOR},
+    "cluster": {"errors"},
+    "bench": {"predictor", *PREDICTOR},
 }
 
 
@@ -68,6 +73,8 @@ def test_a_prediction_loads_nothing_heavy_and_one_decoder():
     code = f"from covid_edge.cli import main; assert main({arguments}) == 0"
     loaded = loaded_by(code)
     assert not HEAVY & loaded
-    assert not {"covid_edge_convert", "importlib.metadata", "asyncio"} & loaded
+    unneeded = {"covid_edge_convert", "covid_edge.bench", "importlib.metadata", "asyncio"}
+    assert not unneeded & loaded
+    assert not {"covid_edge.many", "concurrent.futures", "distributed"} & loaded
     plugins = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
     assert plugins == {"PIL.PngImagePlugin"}

@@ -16,7 +16,7 @@ import covid_edge
 from conftest import BRIGHT, DARK, DOUBTFUL, EXAMPLES, MIDDLE
 from covid_edge import Prediction, Predictor
 from covid_edge.bundle import Bundle
-from covid_edge.errors import BundleError, DeviceError, ScanError, UsageError
+from covid_edge.errors import BundleError, ScanError, UsageError
 from covid_edge.predictor import MIN_SIDE
 
 
@@ -25,7 +25,7 @@ def probability(logit: float) -> float:
 
 
 def test_the_public_names_are_these():
-    assert covid_edge.__all__ == ["Prediction", "Predictor", "__version__"]
+    assert covid_edge.__all__ == ["Prediction", "Predictor", "__version__", "predict_many"]
     assert set(covid_edge.__all__) <= set(dir(covid_edge))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         covid_edge.nothing  # noqa: B018
@@ -53,7 +53,7 @@ def test_a_bright_picture_is_refused(toy, flat):
     assert answer.status == "refused"
     assert answer.reason == "not a chest X-ray or chest CT"
     assert answer.modality is answer.label is answer.probability is answer.threshold is None
-    assert answer.labels is answer.operating_point is None
+    assert answer.labels is answer.operating_point is answer.network is None
 
 
 def test_an_answer_in_doubt_is_refused(toy, flat):
@@ -88,7 +88,7 @@ def test_the_label_turns_at_the_threshold(toy, toy_copy, flat):
     path = toy_copy / "bundle.json"
     root = json.loads(path.read_text())
     for value, label in ((exact, "covid"), (math.nextafter(exact, 1), "non-covid")):
-        root["modalities"]["xray"]["operating_points"]["balanced"]["value"] = value
+        root["modalities"]["xray"]["models"][0]["operating_points"]["balanced"]["value"] = value
         path.write_text(json.dumps(root))
         answer = Predictor(toy_copy, operating_point="balanced").predict(scan)
         assert (answer.label, answer.labels, answer.threshold) == (label, (label,), value)
@@ -187,12 +187,6 @@ def test_threads_must_be_a_number_of_threads(toy, threads):
 def test_unknown_modality(toy):
     with pytest.raises(UsageError, match="knows no 'mri'; it knows xray, ct"):
         Predictor(toy, modality="mri")
-
-
-@pytest.mark.parametrize("device", ["gpu", "edgetpu"])
-def test_devices_to_come_are_refused(toy, device):
-    with pytest.raises(DeviceError, match=f"{device}.* not supported by this version; use 'cpu'"):
-        Predictor(toy, device=device)
 
 
 def test_unknown_device(toy):

@@ -12,8 +12,13 @@ xray       (1, 32, 32, 1) uint8 -> (1, 1) int8         (m - 40)/8
 ct         (1, 32, 32, 1) uint8 -> (1, 1) int8         (m - 128)/8
 =========  ==========================================  =====================================
 
+The xray and ct networks are there three times, ``.int8``, ``.fp32`` and ``.fp16`` (16-bit weights;
+both with float32 input and output), with calibrations of their own, so that an answer tells which
+file it came from.
+
 ``types/`` holds the X-ray network with other input and output types; the int8 one is calibrated on
-dark pictures, so that its input has a scale other than 1.
+dark pictures, so that its input has a scale other than 1. ``cumsum`` there has an operation that no
+GPU accelerator knows.
 
     python tests/toy_bundle/make.py
 """
@@ -43,8 +48,13 @@ def network(side: int, slopes: list[float], offsets: list[float]) -> tf.keras.Mo
     return model
 
 
-def convert(model: tf.keras.Model, input_type=None, output_type=None, brightest=255) -> bytes:
+def convert(
+    model: tf.keras.Model, input_type=None, output_type=None, brightest=255, weights=None
+) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if weights is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [weights]
     if input_type is not None:
         shape = model.input_shape
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -71,8 +81,12 @@ def write(name: str, data: bytes) -> dict:
 
 def modality(name: str, offset: float, clip_limit: float | None, open_ksize: list | None) -> dict:
     model = network(32, [1 / 8], [-offset / 8])
+    files = {
+        "cpu-int8": ("int8", convert(model, tf.uint8, tf.int8), 0.25),
+        "fp32": ("fp32", convert(model), 0.5),
+        "gpu-fp16": ("fp16", convert(model, weights=tf.float16), 0.75),
+    }
     return {
-        **write(f"{name}.int8.tflite", convert(model, tf.uint8, tf.int8)),
         "preprocess": {
             "max_side": None,
             "clip_limit": clip_limit,
@@ -81,7 +95,16 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
             "size": [32, 32],
         },
         "labels": ["non-covid", "covid"],
-        "calibration": {"method": "platt", "scale": 0.5, "bias": 0.25, "fitted_on": "nothing"},
+        "models": [
+            {"target": target, **write(f"{name}.{kind}.tflite", data), **decision(bias)}
+            for target, (kind, data, bias) in files.items()
+        ],
+    }
+
+
+def decision(bias: float) -> dict:
+    return {
+        "calibration": {"method": "platt", "scale": 0.5, "bias": bias, "fitted_on": "nothing"},
         "operating_points": {
             "balanced": {"value": 0.5, "chosen": "half way, for the tests"},
             "sensitive": {"value": 0.3, "chosen": "lower, for the tests"},
@@ -130,6 +153,10 @@ def main() -> None:
     write("types/float32.tflite", convert(model))
     write("types/int8.tflite", convert(model, tf.int8, tf.int8, brightest=100))
     write("types/uint8.tflite", convert(model, tf.uint8, tf.uint8))
+
+    pixels = tf.keras.Input(batch_shape=(1, 32, 32, 1))
+    sums = tf.keras.layers.Lambda(lambda x: tf.cumsum(x, axis=1)[:, -1, -1])(pixels)
+    write("types/cumsum.tflite", convert(tf.keras.Model(pixels, sums)))
 
 
 if __name__ == "__main__":

