@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import keras
 
+from covid_edge_convert.efficientnet_lite import efficientnet_lite0
+
 
 def tiny(include_top, weights, input_tensor, pooling):
     """A three-layer encoder with the signature of keras.applications: for tests and trials."""
@@ -27,6 +29,7 @@ class Encoder(NamedTuple):
     features: int  # length of the pooled vector
     # Scale and offset that bring pixels 0…255 to what it expects, where it does not do so itself.
     rescale: tuple[float, float] | None
+    channels: int = 3  # 3: the grey scan three times, as if in colour
 
 
 ENCODERS = {
@@ -34,6 +37,7 @@ ENCODERS = {
     "EfficientNetB1": Encoder(keras.applications.EfficientNetB1, 1280, None),
     "ResNet50": Encoder(keras.applications.ResNet50, 2048, (1 / 127.5, -1.0)),
     "ResNet50V2": Encoder(keras.applications.ResNet50V2, 2048, (1 / 127.5, -1.0)),
+    "EfficientNetLite0": Encoder(efficientnet_lite0, 1280, (1 / 128, -127 / 128), channels=1),
     "Tiny": Encoder(tiny, 32, None),
 }
 
@@ -53,7 +57,9 @@ def encode(name: str, grey):
         Global average pool of the last feature maps.
     """
     encoder = ENCODERS[name]
-    x = keras.layers.Concatenate(name=f"{name}_grey_to_rgb")([grey, grey, grey])
+    x = grey
+    if encoder.channels == 3:
+        x = keras.layers.Concatenate(name=f"{name}_grey_to_rgb")([grey, grey, grey])
     if encoder.rescale is not None:
         x = keras.layers.Rescaling(*encoder.rescale, name=f"{name}_rescale")(x)
     network = encoder.constructor(include_top=False, weights=None, input_tensor=x, pooling="avg")

@@ -51,6 +51,21 @@ class Schedule:
     warmup: float = 0.08  # share of all steps
 
 
+def adamw(schedule: Schedule, scans: int) -> keras.optimizers.Optimizer:
+    """AdamW with a warm-up and a cosine over all epochs on so many scans; norms do not decay."""
+    steps = max(1, scans // schedule.batch_size) * len(schedule.sizes)
+    rate = keras.optimizers.schedules.CosineDecay(
+        schedule.learning_rate * 0.05,
+        decay_steps=steps,
+        alpha=0.01,
+        warmup_target=schedule.learning_rate,
+        warmup_steps=math.ceil(schedule.warmup * steps),
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule.weight_decay, clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
 def targets(scans: Scans) -> np.ndarray:
     """Per scan the four answers, then the weight of each (0 where the question is not asked).
 
@@ -238,17 +253,7 @@ def pretrain(
     x = keras.layers.Dropout(0.3)(encoder.output)
     logits = keras.layers.Dense(len(TASKS), dtype="float32")(x)
     model = keras.Model(encoder.input, with_range_penalty(encoder, logits))
-    steps = max(1, len(train) // schedule.batch_size) * len(schedule.sizes)
-    rate = keras.optimizers.schedules.CosineDecay(
-        schedule.learning_rate * 0.05,
-        decay_steps=steps,
-        alpha=0.01,
-        warmup_target=schedule.learning_rate,
-        warmup_steps=math.ceil(schedule.warmup * steps),
-    )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, masked_cross_entropy, jit_compile=JIT)
+    model.compile(adamw(schedule, len(train)), masked_cross_entropy, jit_compile=JIT)
 
     checkpoints = Checkpoints(folder, model)
     y = targets(scans.where(train))

@@ -34,6 +34,14 @@ def pytest_report_header() -> str:
     return f"covid-edge {__version__}, {package} {runtime_version(package)}, numpy {np.__version__}"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``-n 2 --dist loadgroup``, a file's tests share its fixtures, and all the toy run."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            shared = "toy_run" if "toy_run" in item.fixturenames else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture
 def toy() -> Path:
     """The toy bundle, not to be written to."""
@@ -69,7 +77,7 @@ def flat(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``covid-edge`` as its users do and return what came out."""
 

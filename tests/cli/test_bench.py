@@ -23,13 +23,15 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A report of the toy bundle, as ``--save`` wrote it."""
+def saved(run, tmp_path_factory):
+    """A report of the toy bundle, as ``--save`` wrote it.
+
+    From a process of its own: a child's peak memory is never less than its parent's, and the one
+    that runs tests may have loaded TensorFlow.
+    """
     path = tmp_path_factory.mktemp("reports") / "report.json"
-    command = ["bench", "--bundle", str(TOY), "--threads", "2", "--rounds", "3"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "COLD", 2)
-        assert main([*command, "--save", str(path)]) == 0
+    done = run("bench", "--bundle", TOY, "--threads", 2, "--rounds", 3, "--save", path)
+    assert done.returncode == 0, done.stderr
     return path
 
 

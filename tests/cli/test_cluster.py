@@ -15,6 +15,9 @@ import pytest
 from conftest import BRIGHT, DARK, MIDDLE, TOY
 
 distributed = pytest.importorskip("distributed")
+cloudpickle = pytest.importorskip("cloudpickle")
+# Workers cannot import this file: what they are to run is sent to them whole.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 # Sockets that Dask closes late are Dask's affair.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestWarning")
 

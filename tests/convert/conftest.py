@@ -36,11 +36,15 @@ class ToyRun:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory) -> ToyRun:
-    """Every stage on drawn scans: trained, quantised, bundled."""
+    """Every stage on drawn scans: trained, quantised, bundled.
+
+    Whatever int8 drifts: of 16 test scans one is 6 %, and whether one turns is the processor's
+    rounding. The refusal has tests of its own.
+    """
     root = tmp_path_factory.mktemp("toy")
     scans, recipe = load_scans(write_manifest_form(root / "data")), PRESETS["toy"]
     run = RunFolder(root / "run")
     train(scans, recipe, run, verbose=0)
-    export(scans, recipe, run, representative=32)
-    figures = write_bundle(scans, recipe, run, root / "bundle", "toy", "1")
+    export(scans, recipe, run, representative=32, allow={"drift"})
+    figures = write_bundle(scans, recipe, run, root / "bundle", "toy", "1", allow_drift=True)
     return ToyRun(scans, recipe, run, root / "bundle", figures)

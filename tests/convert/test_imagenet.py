@@ -69,6 +69,13 @@ def test_with_relu6_and_open_gates_the_encoder_is_the_lite_network(photographs, 
     assert np.corrcoef(features.ravel(), expected.ravel())[0, 1] > 0.97
 
 
+def test_the_lite_encoder_is_the_lite_network(photographs):
+    encoder = build_encoder("EfficientNetLite0")
+    start_from_imagenet(encoder)
+    features, expected = encoder.predict(photographs, verbose=0), lite0_features(photographs)
+    assert np.abs(features - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 def test_blocks_that_the_lite_network_lacks_start_as_the_identity():
     encoder = build_encoder("EfficientNetB1")
     start_from_imagenet(encoder)
