@@ -58,7 +58,7 @@ class Teacher:
         part = bundle.modalities[modality]
         model = part.models[0]
         self.size = part.preprocess.size
-        self._calibration = model.calibration["scale"], model.calibration["bias"]
+        self._calibration = model.calibration.scale, model.calibration.bias
         self._network = Interpreter(model.file.path)
 
     def __call__(self, views: np.ndarray) -> np.ndarray:
