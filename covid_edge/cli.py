@@ -22,7 +22,9 @@ from .errors import CovidEdgeError, ScanError
 from .report import printable
 
 if TYPE_CHECKING:
+    from .page import Page
     from .predictor import Prediction, Predictor
+    from .table import Table
 
 __all__ = ["cli", "main"]
 
@@ -39,6 +41,7 @@ for those of other hospitals. The operating points balanced and sensitive always
 \b
 Exit codes:
   0  every scan was answered, "uncertain" included
+  1  the output cannot be written
   2  the command was not understood
   3  a file could not be read (also when others were refused)
   4  a scan was refused: not a chest X-ray or chest CT
@@ -115,6 +118,8 @@ def cli() -> None:
     show_default=True,
     help="How a probability becomes a label.",
 )
+@click.option("--csv", metavar="FILE", help="Write a table too: one row a scan.")
+@click.option("--report", metavar="FILE", help="Write a page to read too: one file of HTML.")
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -126,6 +131,8 @@ def predict(
     device: str,
     delegate: str | None,
     operating_point: str,
+    csv: str | None,
+    report: str | None,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
@@ -162,7 +169,9 @@ def predict(
             from .many import predict_many
 
             outcomes = predict_many(scans, workers=workers, **settings)
-        return _answer(predictor.identity, scans, outcomes, as_json)
+        with _written(predictor, csv, report) as files:
+            outcomes = _written_too(outcomes, files)
+            return _answer(predictor.identity, scans, outcomes, as_json)
 
 
 @cli.command()
@@ -313,6 +322,40 @@ def _answer(
             else:
                 step(click.echo, text_line(outcome, width))
     return next(code for code in (ScanError.exit_code, EXIT_REFUSED, 0) if code in codes)
+
+
+@contextmanager
+def _written(
+    predictor: Predictor, csv: str | None, report: str | None
+) -> Iterator[list[Table | Page]]:
+    """Yield the files of --csv and --report; say where the answers are if the run is broken off."""
+    files: list[Table | Page] = []
+    try:
+        if csv is not None:
+            from .table import Table
+
+            files.append(Table(csv, predictor.identity))
+        if report is not None:
+            from .page import Page
+
+            files.append(Page(report, predictor.bundle))
+        yield files
+        for file in files:
+            file.finish()
+    except BaseException:
+        for kept in filter(None, [file.stop() for file in files]):
+            words = f"covid-edge: not finished; what was answered is in {printable(kept)}"
+            click.echo(words, err=True)
+        raise
+
+
+def _written_too(
+    outcomes: Iterable[Prediction | ScanError], files: Iterable[Table | Page]
+) -> Iterator[Prediction | ScanError]:
+    for outcome in outcomes:
+        yield outcome
+        for file in files:
+            file.add(outcome)
 
 
 @contextmanager
