@@ -18,7 +18,7 @@ import click
 
 from . import __version__
 from .delegates import DEVICES
-from .errors import CovidEdgeError, ScanError
+from .errors import CovidEdgeError, ScanError, UsageError
 from .report import printable
 
 if TYPE_CHECKING:
@@ -329,6 +329,8 @@ def _written(
     predictor: Predictor, csv: str | None, report: str | None
 ) -> Iterator[list[Table | Page]]:
     """Yield the files of --csv and --report; say where the answers are if the run is broken off."""
+    if csv and report and os.path.realpath(csv) == os.path.realpath(report):
+        raise UsageError(f"--csv and --report are one file: {csv}")
     files: list[Table | Page] = []
     try:
         if csv is not None:
@@ -353,9 +355,9 @@ def _written_too(
     outcomes: Iterable[Prediction | ScanError], files: Iterable[Table | Page]
 ) -> Iterator[Prediction | ScanError]:
     for outcome in outcomes:
-        yield outcome
-        for file in files:
+        for file in files:  # before it is shown: they shall never know less than has been seen
             file.add(outcome)
+        yield outcome
 
 
 @contextmanager

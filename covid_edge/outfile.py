@@ -57,8 +57,11 @@ class OutFile:
             raise UsageError(f"{path} cannot be written: {reason}") from None
         self._end = 0  # of the last whole piece
 
-    def write(self, piece: bytes) -> int:
+    def write(self, piece: str) -> int:
         """Append a piece, whole or not at all; when it returns, other programs can read it.
+
+        Text that UTF-8 has no form for (bytes of a file's name that are no text) is written as
+        JSON writes it: ``\\udcff``.
 
         Returns
         -------
@@ -70,19 +73,7 @@ class OutFile:
         CovidEdgeError
             It cannot be written: the disk is full, for one.
         """
-        rest = memoryview(piece)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except BaseException as error:  # an interruption too leaves no half a piece
-            with suppress(OSError):
-                self._file.seek(self._end)
-                self._file.truncate()
-            if isinstance(error, OSError):
-                raise self._failed(error) from None
-            raise
-        self._end += len(piece)
-        return self._end
+        return self._append(piece.encode("utf-8", "backslashreplace"))
 
     def copy(self, file: BinaryIO) -> None:
         """Append all that is left to read of another file.
@@ -93,7 +84,7 @@ class OutFile:
             It cannot be written.
         """
         while block := file.read(_BLOCK):
-            self.write(block)
+            self._append(block)
 
     def finish(self) -> None:
         """Give the file its name.
@@ -121,6 +112,21 @@ class OutFile:
         with suppress(OSError):
             os.unlink(self.part)
 
+    def _append(self, piece: bytes) -> int:
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException as error:  # an interruption too leaves no half a piece
+            with suppress(OSError):
+                self._file.seek(self._end)
+                self._file.truncate()
+            if isinstance(error, OSError):
+                raise self._failed(error) from None
+            raise
+        self._end += len(piece)
+        return self._end
+
     def _failed(self, error: OSError) -> CovidEdgeError:
         return CovidEdgeError(f"{self.path} cannot be written: {error.strerror}")
 
@@ -130,4 +136,4 @@ def _create(path: str) -> tuple[str, BinaryIO]:
         part = f"{path}.part" if number == 1 else f"{path}.part-{number}"
         with suppress(FileExistsError):
             return part, open(part, "xb", buffering=0)
-    raise AssertionError  # count() never ends
+    raise AssertionError  # unreachable: count() has no end

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .outfile import OutFile
@@ -105,9 +106,8 @@ class Table:
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
     cells = {}
     for key, value in record.items():
-        cells.update(
-            _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
-        )
+        key = before + key
+        cells.update(_flat(value, key + ".") if isinstance(value, dict) else {key: value})
     return cells
 
 
@@ -117,8 +117,7 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _line(cells: Any) -> bytes:
+def _line(cells: Iterable[Any]) -> str:
     line = io.StringIO(newline="")
     csv.writer(line, quoting=csv.QUOTE_NONNUMERIC).writerow(cells)
-    # Bytes of a file's name that are no text are shown as JSON has them: \udcff.
-    return line.getvalue().encode("utf-8", "backslashreplace")
+    return line.getvalue()

@@ -76,7 +76,7 @@ class Page:
         scan = sections.Section(number, record(outcome, self._identity), self._bundle)
         self._sections.write(scan.html(*pictures(outcome)))
         try:
-            self._rows.write(scan.row())
+            self._rows.write(scan.row().encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise CovidEdgeError(
                 f"{self._path}: its overview cannot be written to {tempfile.gettempdir()}: "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that stand in the page itself: the scan as a JPEG, its heatmap as a clear PNG over it."""
+"""Pictures that stand in the page itself: the scan as a JPEG, its heatmap as a clear PNG."""
 
 from __future__ import annotations
 

@@ -31,17 +31,24 @@ _WORDS = {
     "error": "unreadable",
 }
 
-# The colours that page.css has for verdicts; for any other verdict it has grey.
-_TONES = {"covid", "non-covid", "uncertain", "refused", "error"}
+# What cannot be excluded, as the end of a sentence.
+_SETS = {
+    ("covid",): "COVID-19 cannot be excluded; its absence can.",
+    ("non-covid",): "the absence of COVID-19 cannot be excluded; COVID-19 can.",
+    ("non-covid", "covid"): "neither COVID-19 nor its absence can be excluded.",
+}
 
-NOT_FINISHED = b"""<p class="broken"><strong>Not finished.</strong> This page is still being written,
-or its run was broken off. It holds the scans that were answered until then.</p>
+# The verdicts that page.css has colours for, in the order of the overview's counts.
+_TONES = ("covid", "uncertain", "non-covid", "refused", "error")
+
+NOT_FINISHED = """<p class="broken"><strong>Not finished.</strong> This page is still being
+written, or its run was broken off. It holds the scans that were answered until then.</p>
 """
 
-OVERVIEW_END = b"</tbody></table></div></section>\n"
+OVERVIEW_END = "</tbody></table></div></section>\n"
 
 
-def head(bundle: Bundle) -> bytes:
+def head(bundle: Bundle) -> str:
     """Return all that comes before the overview or the first section."""
     style, script = _asset("page.css"), _asset("page.js")
     policy = (
@@ -61,40 +68,42 @@ def head(bundle: Bundle) -> bytes:
 <body id="top">
 <header>
 <h1>Chest scans</h1>
+<p class="made">Answered by covid-edge {__version__} with bundle {escape(bundle.name)}
+{escape(bundle.version)} on {time.strftime("%Y-%m-%d at %H:%M")}</p>
 <p class="notice">{escape(bundle.notice)}</p>
 </header>
 <main>
-""".encode()
+"""
 
 
-def foot(bundle: Bundle) -> bytes:
+def foot(bundle: Bundle) -> str:
     """Return all that comes after the last section."""
     return f"""</main>
 <footer>
-<p>covid-edge {__version__}, {time.strftime("%Y-%m-%d %H:%M")}. Bundle {escape(bundle.name)}
-{escape(bundle.version)}, SHA-256 <code>{bundle.sha256}</code>.</p>
+<p>SHA-256 of the bundle: <code>{bundle.sha256}</code></p>
 <p>{escape(bundle.notice)}</p>
 </footer>
 <script>{_asset("page.js")}</script>
 </body>
 </html>
-""".encode()
+"""
 
 
-def overview_begin(verdicts: Mapping[str, int]) -> bytes:
+def overview_begin(verdicts: Mapping[str, int]) -> str:
     """Return the overview up to its first row, with how many scans got which verdict."""
     counts = "".join(
-        f"<li>{_badge(verdict)} {count}</li>" for verdict, count in sorted(verdicts.items())
+        f"<li>{_badge(verdict)} {verdicts[verdict]}</li>"
+        for verdict in sorted(verdicts, key=lambda verdict: (_tone_order(verdict), verdict))
     )
     return f"""<section class="overview" aria-labelledby="overview">
 <h2 id="overview">Overview of {sum(verdicts.values())} files</h2>
 <ul class="counts">{counts}</ul>
 <div class="wide" role="region" aria-labelledby="overview" tabindex="0"><table>
-<thead><tr><th scope="col" class="figure">#</th><th scope="col">File</th><th scope="col">Kind</th>
-<th scope="col">Answer</th><th scope="col" class="figure">P(COVID-19)</th>
-<th scope="col" class="figure">Time</th></tr></thead>
+<thead><tr><th scope="col" class="num">#</th><th scope="col">File</th><th scope="col">Kind</th>
+<th scope="col">Answer</th><th scope="col" class="num">P<span class="roomy">(COVID-19)</span></th>
+<th scope="col" class="num">Time</th></tr></thead>
 <tbody>
-""".encode()
+"""
 
 
 class Section:
@@ -124,18 +133,18 @@ class Section:
         self._name = escape(printable(said["file"]))
         self._kind = escape(_capital(said["modality"])) if said["modality"] else ""
 
-    def row(self) -> bytes:
+    def row(self) -> str:
         """Return its row of the overview."""
         probability, spent = self._said["probability"], self._said["latency_ms"]["total"]
         return (
-            f'<tr><td class="figure">{self._number}</td>'
+            f'<tr><td class="num">{self._number}</td>'
             f'<td><a href="#scan-{self._number}">{self._name}</a></td>'
             f"<td>{self._kind}</td><td>{_badge(self.verdict)}</td>"
-            f'<td class="figure">{"" if probability is None else f"{probability:.3f}"}</td>'
-            f'<td class="figure">{"" if spent is None else f"{spent:.0f} ms"}</td></tr>\n'
-        ).encode()
+            f'<td class="num">{"" if probability is None else f"{probability:.3f}"}</td>'
+            f'<td class="num">{"" if spent is None else f"{spent:.0f} ms"}</td></tr>\n'
+        )
 
-    def html(self, scan: Picture | None, heatmap: Picture | None) -> bytes:
+    def html(self, scan: Picture | None, heatmap: Picture | None) -> str:
         """Return the whole of it, with its picture and its heatmap if there are any."""
         status = self._said["status"]
         words = {"ok": self._answer, "refused": self._refusal}.get(status, self._error)()
@@ -149,7 +158,7 @@ class Section:
 </div>
 <p class="up"><a href="#top">Back to the top</a></p>
 </section>
-""".encode()
+"""
 
     def _figure(self, scan: Picture | None, heatmap: Picture | None) -> str:
         if scan is None:
@@ -174,18 +183,24 @@ height="{scan.height}" alt="{self._kind or "Picture"} {self._name}">{over}</div>
 """
 
     def _answer(self) -> str:
-        said = self._said
+        said, model = self._said, self._model
+        facts = []
+        if model is not None:
+            facts.append(("Calibrated on", model.calibration.fitted_on))
+            if said["operating_point"] == "conformal":
+                facts.append(("Error rate", _promise(model)))
         return (
             f'<p class="answer">{_badge(self.verdict)} <span class="kind">{self._kind}</span></p>\n'
-            f"{_scale(said, self._model)}{self._possible()}{self._timings()}{self._card()}"
+            f'<p class="possible">{_unbroken(_possible(said, model))}</p>\n'
+            f"{_scale(said, model)}{_facts([*facts, *self._made()])}"
         )
 
     def _refusal(self) -> str:
         return (
             f'<p class="answer">{_badge(self.verdict)} <span class="kind">{self._kind}</span></p>\n'
             f'<p class="why">{escape(_sentence(self._said["reason"]))}</p>\n'
-            "<p>The picture was read, and no probability is given: on such a picture it would mean "
-            f"nothing.</p>\n{self._timings()}{self._card()}"
+            "<p>The picture was read, and no probability is given: of such a picture it would mean "
+            f"nothing.</p>\n{_facts(self._made())}"
         )
 
     def _error(self) -> str:
@@ -195,57 +210,50 @@ height="{scan.height}" alt="{self._kind or "Picture"} {self._name}">{over}</div>
             "<p>The file could not be read as one whole picture, so nothing is said of it.</p>\n"
         )
 
-    def _possible(self) -> str:
-        """Say which labels cannot be excluded and what that promises, or that nothing says it."""
-        said, model = self._said, self._model
-        if said["operating_point"] != "conformal":
-            words = (
-                f"Chosen by the threshold {said['threshold']:.3f} alone (operating point "
-                f"{said['operating_point']}), which does not say what can be excluded."
-            )
-            return f"<p>{escape(words)}</p>\n"
-        possible = " and ".join(_word(label) for label in said["labels"])
-        words = (
-            f"Neither can be excluded: {possible} both remain possible."
-            if len(said["labels"]) > 1
-            else f"Cannot be excluded: {possible}."
+    def _made(self) -> list[tuple[str, str]]:
+        """Return who answered, how well it does that, and how long it took."""
+        said, bundle, network = self._said, self._said["bundle"], self._said["network"]
+        name = f"{bundle['name']} {bundle['version']}, SHA-256 {bundle['sha256'][:12]}…"
+        facts = [("Bundle", name)]
+        if network:
+            facts.append(("Network", f"{network['file']} on {network['device']}"))
+        if self._model is not None:
+            facts += _measured(said["modality"], self._model, self._bundle)
+        spent = said["latency_ms"]
+        took = (
+            f"{spent['total']:.0f} ms: reading {spent['read']:.0f}, preprocessing "
+            f"{spent['preprocess']:.0f}, networks {spent['inference']:.0f}"
         )
-        promise = ""
-        if model is not None:
-            bounds = model.conformal
-            excluded = [_word(label) for label in model.labels if label not in said["labels"]]
-            if excluded:
-                words += f" Excluded: {' and '.join(excluded)}."
-            promise = (
-                f"At most {100 * bounds.alpha:g} % of the scans of either class have their true "
-                "label excluded, among scans like those that set the bounds "
-                f"({bounds.fitted_on}); nothing is promised for those of another hospital."
-            )
-        return f'<p class="possible">{escape(words)}</p>\n<p class="small">{escape(promise)}</p>\n'
+        return [*facts, ("Time", took)]
 
-    def _timings(self) -> str:
-        spent = self._said["latency_ms"]
-        parts = (
-            ("reading", "read"),
-            ("preprocessing", "preprocess"),
-            ("networks", "inference"),
-            ("in all", "total"),
-        )
-        items = "".join(
-            f"<div><dt>{word}</dt><dd>{spent[key]:.1f} ms</dd></div>" for word, key in parts
-        )
-        return f'<dl class="timings" aria-label="Time taken">{items}</dl>\n'
 
-    def _card(self) -> str:
-        """The model card in a line: who answered, and how well it does that."""
-        said, bundle = self._said, self._said["bundle"]
-        words = f"Bundle {bundle['name']} {bundle['version']} ({bundle['sha256'][:12]})"
-        if said["network"]:
-            words = f"{said['network']['file']} on {said['network']['device']}. {words}"
-        measured = (
-            [] if self._model is None else _measured(said["modality"], self._model, self._bundle)
+def _possible(said: dict[str, Any], model: Model | None) -> str:
+    """Say which labels cannot be excluded, or that nothing says it."""
+    labels = tuple(said["labels"])
+    if said["operating_point"] != "conformal":
+        return (
+            f"Chosen by the threshold {said['threshold']:.3f} alone (operating point "
+            f"{said['operating_point']}), which excludes nothing."
         )
-        return f'<p class="small card">{escape(". ".join([words, *measured]))}.</p>\n'
+    words = _SETS.get(labels, f"these labels cannot be excluded: {', '.join(labels)}.")
+    rate = "" if model is None else f"At an error rate of {100 * model.conformal.alpha:g} %, "
+    return rate + words
+
+
+def _promise(model: Model) -> str:
+    bounds = model.conformal
+    return (
+        f"At most {100 * bounds.alpha:g} % of the scans of either class have their true label "
+        f"excluded, if they are like those that set the bounds ({bounds.fitted_on}). Nothing is "
+        "promised for those of another hospital."
+    )
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    items = "".join(
+        f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>\n" for term, words in facts
+    )
+    return f'<dl class="facts">\n{items}</dl>\n'
 
 
 def _scale(said: dict[str, Any], model: Model | None) -> str:
@@ -264,7 +272,6 @@ def _scale(said: dict[str, Any], model: Model | None) -> str:
         for tone, labels in {tone: zone[2] for tone, zone in zip(tones, zones)}.items()
     )
     told = f"P(COVID-19) {probability:.3f} on a scale from 0 to 1; threshold {threshold:.3f}"
-    calibrated = "" if model is None else f"Calibrated on {model.calibration.fitted_on}."
     return f"""<svg class="scale" width="100%" height="72" role="img" aria-label="{told}">
 {rects}
 <line class="threshold" x1="{100 * threshold:.2f}%" x2="{100 * threshold:.2f}%" y1="30" y2="54"/>
@@ -277,7 +284,6 @@ text-anchor="{_anchor(probability, 0.25)}">P(COVID-19) <tspan>{probability:.3f}<
 threshold {threshold:.2f}</text>
 </svg>
 <ul class="key">{key}</ul>
-<p class="small">{escape(calibrated)}</p>
 """
 
 
@@ -306,28 +312,32 @@ def _model(said: dict[str, Any], bundle: Bundle) -> Model | None:
     )
 
 
-def _measured(modality: str, model: Model, bundle: Bundle) -> list[str]:
-    """Return what bundle.json says of the file's accuracy: nothing of that is required there."""
+def _measured(modality: str, model: Model, bundle: Bundle) -> list[tuple[str, str]]:
+    """Return what bundle.json says of the file's accuracy, which it need not."""
     part = bundle.extra["modalities"][modality]
-    first = bundle.modalities[modality].models[0]
-    place = bundle.modalities[modality].models.index(model)
-    metrics = _of(part, "models", place, "metrics")
-    # Intervals were measured with the first of a modality's files.
-    within = _of(part, "shortcuts", "auc", "as it is", "all") if model == first else None
-    sentences = []
-    for split, words in (
-        ("test", "scans of the test split"),
-        ("probe", "scans of a hospital that it never learned from"),
+    files = {file["target"]: file for file in part["models"]}
+    # Of a modality's files, the interval is that of the first.
+    first = model.target == next(iter(files))
+    interval = _of(part, "shortcuts", "auc", "as it is", "all") if first else None
+    facts = []
+    for split, term, words in (
+        ("test", "On test scans", "accuracy {:.3f}, AUC {:.3f}{} ({} scans)"),
+        (
+            "probe",
+            "Elsewhere",
+            "accuracy {:.3f}, AUC {:.3f}{} ({} scans of a hospital that it never learned from)",
+        ),
     ):
-        figures = _of(metrics, split)
-        accuracy, auc, scans = (_of(figures, key) for key in ("accuracy", "auc", "scans"))
-        if not all(isinstance(figure, (int, float)) for figure in (accuracy, auc, scans)):
-            continue
-        said = f"On {scans} {words}: accuracy {accuracy:.3f}, AUC {auc:.3f}"
-        if split == "test" and within:
-            said += f" (95 % interval {within[1]:.3f} to {within[2]:.3f})"
-        sentences.append(said)
-    return sentences
+        figures = [
+            _of(files, model.target, "metrics", split, key) for key in ("accuracy", "auc", "scans")
+        ]
+        if all(isinstance(figure, (int, float)) for figure in figures):
+            accuracy, auc, scans = figures
+            between = ""
+            if split == "test" and interval and None not in interval:
+                between = f", 95 % interval {interval[1]:.3f} to {interval[2]:.3f}"
+            facts.append((term, words.format(accuracy, auc, between, scans)))
+    return facts
 
 
 def _of(root: Any, *keys: str | int) -> Any:
@@ -338,6 +348,10 @@ def _of(root: Any, *keys: str | int) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return root
+
+
+def _tone_order(verdict: str) -> int:
+    return _TONES.index(verdict) if verdict in _TONES else len(_TONES)
 
 
 def _badge(verdict: str) -> str:
@@ -357,6 +371,11 @@ def _or(labels: Iterable[str]) -> str:
 
 def _word(word: str) -> str:
     return _WORDS.get(word, word)
+
+
+def _unbroken(words: str) -> str:
+    """Escape words, and let no line end within "COVID-19"."""
+    return escape(words).replace("COVID-19", '<span class="unbroken">COVID-19</span>')
 
 
 def _capital(word: str) -> str:
