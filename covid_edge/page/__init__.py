@@ -24,7 +24,7 @@ from ..errors import CovidEdgeError
 from ..outfile import OutFile
 from ..report import record
 from . import sections
-from .pictures import pictures
+from .pictures import shown
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -74,7 +74,7 @@ class Page:
         """
         number = sum(self._verdicts.values()) + 1
         scan = sections.Section(number, record(outcome, self._identity), self._bundle)
-        self._sections.write(scan.html(*pictures(outcome)))
+        self._sections.write(scan.html(*shown(outcome)))
         try:
             self._rows.write(scan.row().encode("utf-8", "backslashreplace"))
         except OSError as error:

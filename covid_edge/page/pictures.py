@@ -18,7 +18,7 @@ from ..scan import read_scan
 if TYPE_CHECKING:
     from ..predictor import Prediction
 
-__all__ = ["Picture", "colour_bar", "pictures"]
+__all__ = ["Picture", "colour_bar", "shown"]
 
 #: Longer side (pixels) of a scan on the page: sharp on a phone, some 50 kB of JPEG.
 SIDE = 640
@@ -43,7 +43,7 @@ class Picture:
     height: int
 
 
-def pictures(outcome: Prediction | ScanError) -> tuple[Picture | None, Picture | None]:
+def shown(outcome: Prediction | ScanError) -> tuple[Picture | None, Picture | None]:
     """Return the scan and its heatmap, each None if there is none.
 
     The scan is read again: no answer holds its pixels, which would be much to keep in flight. It

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import BRIGHT, DARK, DOUBTFUL, MIDDLE
@@ -110,6 +110,7 @@ def table_of(tmp_path_factory):
 
 
 def test_names_come_back_as_they_were(table_of):
+    @settings(max_examples=50)
     @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
     def check(name):
         text = table_of(ScanError(name, "is no picture")).decode()
