@@ -38,6 +38,9 @@ _EPILOG = """"uncertain" means that both labels remain possible at the bundle's 
 class (`covid-edge info` says which), a promise for scans like those that it was calibrated on, not
 for those of other hospitals. The operating points balanced and sensitive always choose a label.
 
+The files of --csv and --report take their names when they are complete. What a run that is broken
+off has answered is in FILE.part, in whole rows and sections.
+
 \b
 Exit codes:
   0  every scan was answered, "uncertain" included
@@ -118,8 +121,8 @@ def cli() -> None:
     show_default=True,
     help="How a probability becomes a label.",
 )
-@click.option("--csv", metavar="FILE", help="Write a table too: one row a scan.")
-@click.option("--report", metavar="FILE", help="Write a page to read too: one file of HTML.")
+@click.option("--csv", metavar="FILE", help="Write a table too: a row for each scan.")
+@click.option("--report", metavar="FILE", help="Write a page too, to read in a browser or print.")
 def predict(
     paths: tuple[str, ...],
     as_json: bool,

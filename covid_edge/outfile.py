@@ -9,6 +9,7 @@ page): nothing that was answered is lost, and nothing under the name itself is e
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from itertools import count
 from typing import BinaryIO
@@ -48,6 +49,8 @@ class OutFile:
         self.path = os.path.realpath(path)
         if self.path.lower().endswith(SUFFIXES):
             raise UsageError(f"{path} is named like a picture: it would not be one; name another")
+        if path == "-" or _is_a_stream(self.path):
+            raise UsageError(f"{path} stands for what is written to already; name another file")
         if os.path.lexists(self.path) and not os.path.isfile(self.path):
             raise UsageError(f"{path} cannot be written: it is there, and not a regular file")
         try:
@@ -129,6 +132,16 @@ class OutFile:
 
     def _failed(self, error: OSError) -> CovidEdgeError:
         return CovidEdgeError(f"{self.path} cannot be written: {error.strerror}")
+
+
+def _is_a_stream(path: str) -> bool:
+    """Whether this is the file that stdout or stderr leads to, which must not be replaced."""
+    for stream in (sys.stdout, sys.stderr):
+        # There may be no such file, no such stream, or one that is not a file.
+        with suppress(OSError, ValueError, AttributeError):
+            if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
+                return True
+    return False
 
 
 def _create(path: str) -> tuple[str, BinaryIO]:

@@ -178,6 +178,18 @@ def test_a_scan_is_not_taken_for_the_file_to_write(run, toy, flat, option):
     assert scan.read_bytes() == before
 
 
+def test_the_file_that_stdout_leads_to_is_not_replaced(toy, flat, tmp_path):
+    out = tmp_path / "out.txt"
+    command = [sys.executable, "-m", "covid_edge", "predict", "--bundle", str(toy)]
+    command += ["--csv", str(out), str(flat("a.png", DARK))]
+    with open(out, "w") as stdout:
+        done = subprocess.run(
+            command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 2
+    assert f"{out} stands for what is written to already" in done.stderr
+
+
 def test_table_and_page_cannot_be_one_file(run, toy, flat, tmp_path):
     files = ["--csv", tmp_path / "out", "--report", tmp_path / "." / "out"]
     done = run("predict", "--bundle", toy, *files, flat("a.png", DARK))

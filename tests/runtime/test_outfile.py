@@ -138,3 +138,10 @@ def test_a_device_is_not_replaced():
     with pytest.raises(UsageError, match="/dev/full cannot be written: it is there, and not a reg"):
         OutFile("/dev/full")
     assert not os.path.isfile("/dev/full")
+
+
+def test_a_dash_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="^- stands for what is written to already"):
+        OutFile("-")
+    assert not os.listdir(tmp_path)
