@@ -29,11 +29,15 @@ class OutFile:
     ----------
     path : str
         Its name. A file of that name stays as it is until :meth:`finish` replaces it.
+    begin : str
+        The first piece.
 
     Attributes
     ----------
     path : str
         Its name, links followed.
+    size : int
+        Its length in bytes: the end of the last whole piece.
     part : str
         What it is called until it is finished: ``.part`` added, or ``.part-2`` and so on where an
         earlier run has left one, or another is writing one.
@@ -45,7 +49,7 @@ class OutFile:
         scan given where the option's own file was forgotten shall not be overwritten.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, begin: str = "") -> None:
         self.path = os.path.realpath(path)
         if self.path.lower().endswith(SUFFIXES):
             raise UsageError(f"{path} is named like a picture: it would not be one; name another")
@@ -58,25 +62,25 @@ class OutFile:
         except (OSError, ValueError) as error:  # ValueError: a name with a null character
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"{path} cannot be written: {reason}") from None
-        self._end = 0  # of the last whole piece
+        self.size = 0
+        try:
+            self.write(begin)
+        except BaseException:
+            self.discard()
+            raise
 
-    def write(self, piece: str) -> int:
+    def write(self, piece: str) -> None:
         """Append a piece, whole or not at all; when it returns, other programs can read it.
 
         Text that UTF-8 has no form for (bytes of a file's name that are no text) is written as
         JSON writes it: ``\\udcff``.
-
-        Returns
-        -------
-        int
-            The length of the file, in bytes.
 
         Raises
         ------
         CovidEdgeError
             It cannot be written: the disk is full, for one.
         """
-        return self._append(piece.encode("utf-8", "backslashreplace"))
+        self._append(piece.encode("utf-8", "backslashreplace"))
 
     def copy(self, file: BinaryIO) -> None:
         """Append all that is left to read of another file.
@@ -115,20 +119,19 @@ class OutFile:
         with suppress(OSError):
             os.unlink(self.part)
 
-    def _append(self, piece: bytes) -> int:
+    def _append(self, piece: bytes) -> None:
         rest = memoryview(piece)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except BaseException as error:  # an interruption too leaves no half a piece
             with suppress(OSError):
-                self._file.seek(self._end)
+                self._file.seek(self.size)
                 self._file.truncate()
             if isinstance(error, OSError):
                 raise self._failed(error) from None
             raise
-        self._end += len(piece)
-        return self._end
+        self.size += len(piece)
 
     def _failed(self, error: OSError) -> CovidEdgeError:
         return CovidEdgeError(f"{self.path} cannot be written: {error.strerror}")

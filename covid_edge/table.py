@@ -67,8 +67,7 @@ class Table:
     def __init__(self, path: str, bundle: dict[str, str]) -> None:
         self._bundle = bundle
         self._rows = 0
-        self._file: OutFile | None = OutFile(path)
-        self._file.write(_line(COLUMNS))
+        self._file: OutFile | None = OutFile(path, _line(COLUMNS))
 
     def add(self, outcome: Prediction | ScanError) -> None:
         """Write one row, whole or not at all.

@@ -15,9 +15,11 @@ page that can be read.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import CovidEdgeError
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from ..predictor import Prediction
 
 __all__ = ["Page"]
+
+#: Bytes of the overview's rows that are held in memory: those of some 3,000 scans.
+_ROWS = 1 << 20
 
 
 class Page:
@@ -60,9 +65,11 @@ class Page:
         self._path = path
         self._verdicts: Counter[str] = Counter()
         self._head = sections.head(bundle)
-        self._sections: OutFile | None = OutFile(path)
-        self._rows = tempfile.TemporaryFile()  # noqa: SIM115 (closed where the part is)
-        self._begin = self._sections.write(self._head + sections.NOT_FINISHED)
+        self._sections: OutFile | None = OutFile(path, self._head + sections.NOT_FINISHED)
+        self._begin = self._sections.size
+        # Where many rows go to, the rest has to find room too.
+        folder = os.path.dirname(self._sections.path)
+        self._rows = tempfile.SpooledTemporaryFile(_ROWS, dir=folder)  # noqa: SIM115
 
     def add(self, outcome: Prediction | ScanError) -> None:
         """Write one section, whole or not at all.
@@ -75,13 +82,8 @@ class Page:
         number = sum(self._verdicts.values()) + 1
         scan = sections.Section(number, record(outcome, self._identity), self._bundle)
         self._sections.write(scan.html(*shown(outcome)))
-        try:
+        with self._told():
             self._rows.write(scan.row().encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise CovidEdgeError(
-                f"{self._path}: its overview cannot be written to {tempfile.gettempdir()}: "
-                f"{error.strerror}"
-            ) from None
         self._verdicts[scan.verdict] += 1
 
     def finish(self) -> None:
@@ -94,16 +96,8 @@ class Page:
         """
         whole = OutFile(self._path)
         try:
-            whole.write(self._head)
-            if sum(self._verdicts.values()) > 1:
-                whole.write(sections.overview_begin(self._verdicts))
-                self._rows.seek(0)
-                whole.copy(self._rows)
-                whole.write(sections.OVERVIEW_END)
-            with open(self._sections.part, "rb") as file:
-                file.seek(self._begin)
-                whole.copy(file)
-            whole.write(sections.foot(self._bundle))
+            with self._told():
+                self._put_together(whole)
             whole.finish()
         except BaseException:
             whole.discard()
@@ -116,10 +110,30 @@ class Page:
         """End unfinished; return the name of the file that keeps the sections, if there are any."""
         if self._sections is None:
             return None
-        self._rows.close()
-        if self._verdicts:
+        with suppress(OSError):  # what it could not write before, it tries again
+            self._rows.close()
+        if self._sections.size > self._begin:
             with suppress(CovidEdgeError):  # without its foot the page can be read too
                 self._sections.write(sections.foot(self._bundle))
             return self._sections.keep()
         self._sections.discard()
         return None
+
+    def _put_together(self, whole: OutFile) -> None:
+        whole.write(self._head)
+        if sum(self._verdicts.values()) > 1:
+            whole.write(sections.overview_begin(self._verdicts))
+            self._rows.seek(0)
+            whole.copy(self._rows)
+            whole.write(sections.OVERVIEW_END)
+        with open(self._sections.part, "rb") as file:
+            file.seek(self._begin)
+            whole.copy(file)
+        whole.write(sections.foot(self._bundle))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CovidEdgeError(f"{self._path} cannot be written: {error.strerror}") from None

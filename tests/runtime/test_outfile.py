@@ -21,8 +21,7 @@ def path(tmp_path):
 
 def test_the_name_is_not_taken_before_the_file_is_finished(path):
     path.write_text("of an earlier run")
-    file = OutFile(str(path))
-    file.write("one\n")
+    file = OutFile(str(path), "one\n")
     file.write("two\n")
     assert path.read_text() == "of an earlier run"
     file.finish()
@@ -32,7 +31,8 @@ def test_the_name_is_not_taken_before_the_file_is_finished(path):
 
 def test_a_piece_can_be_read_as_soon_as_it_is_written(path):
     file = OutFile(str(path))
-    assert file.write("one\n") == 4
+    file.write("one\n")
+    assert file.size == 4
     assert (path.parent / "answers.csv.part").read_text() == "one\n"
     assert file.keep() == f"{path}.part"
 
@@ -131,6 +131,19 @@ def test_what_cannot_be_written_is_a_usage_error(tmp_path, name, words):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match=words):
         OutFile(str(tmp_path / name))
+
+
+def test_a_disk_without_room_for_the_beginning_is_left_as_it_was(path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        outfile, "_create", lambda path: (f"{path}.part", Full(f"{path}.part", "x"))
+    )
+    with pytest.raises(CovidEdgeError, match="No space left"):
+        OutFile(str(path), "one\n")
+    assert not os.listdir(path.parent)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")

@@ -6,9 +6,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,6 +314,18 @@ def test_a_page_that_cannot_be_put_together_leaves_its_sections(
     kept = Tree((tmp_path / "report.html.part").read_text())
     assert len(kept.all("section", "scan")) == 1
     assert kept.all("p", "broken")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_an_overview_without_room_is_one_sentence(predictor, answers, tmp_path, monkeypatch):
+    full = open("/dev/full", "w+b")  # noqa: SIM115 (closed by stop)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+    monkeypatch.setattr("covid_edge.page._ROWS", 1)
+    page = Page(str(tmp_path / "report.html"), predictor.bundle)
+    with pytest.raises(CovidEdgeError, match=r"report.html cannot be written: No space left"):
+        page.add(answers[0])
+    assert Tree(Path(page.stop()).read_text()).all("section", "scan")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_page_of_nothing_is_not_kept(predictor, tmp_path):
