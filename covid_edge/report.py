@@ -25,8 +25,11 @@ def printable(name: str) -> str:
 def text_line(prediction: Prediction, width: int = 0) -> str:
     """Return one line for people; names are padded to `width` so that lines align."""
     answered = prediction.status == "ok"
+    name = prediction.file
+    if prediction.dicom and prediction.dicom["frames"] > 1:
+        name += f" frame {prediction.dicom['frame']}"
     columns = [
-        f"{printable(prediction.file):<{width}}",
+        f"{printable(name):<{width}}",
         f"{prediction.modality or '-':<4}",
         f"{prediction.label if answered else prediction.status:<9}",
         f"P(covid) {prediction.probability:.3f}" if answered else f"{'-':<14}",
@@ -36,6 +39,10 @@ def text_line(prediction: Prediction, width: int = 0) -> str:
         columns.append(prediction.reason)
     elif answered and len(prediction.labels) > 1:
         columns.append(f"{' and '.join(prediction.labels)} both remain possible")
+    if prediction.dicom and prediction.dicom["contradictions"]:
+        from .predictor import CONTRADICTIONS
+
+        columns += [CONTRADICTIONS[code] for code in prediction.dicom["contradictions"]]
     return "  ".join(columns)
 
 
@@ -57,6 +64,7 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "operating_point": None,
         "network": None,
         "reason": error.reason,
+        "dicom": None,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
     }
