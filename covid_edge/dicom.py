@@ -87,8 +87,10 @@ _READ = [
 #: What identifies a picture: read only if asked for.
 _IDS = ["PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
-# pydicom's plugins, best first. Of JPEG with 8 bits, Pillow alone refuses what is cut short.
-_PLUGINS = ("pylibjpeg", "gdcm", "pyjpegls", "pydicom", "pillow")
+_RLE = "1.2.840.10008.1.2.5"
+
+# Bytes before the value of encapsulated pixels: tag, VR, two that are reserved, length.
+_ELEMENT = 12
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
@@ -254,7 +256,8 @@ def _header(name: str, file: BinaryIO, include_ids: bool) -> Dataset:
     if "Rows" not in header or "Columns" not in header or not file.read(1):
         kind = UID(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
         kind = f" ({kind.name})" if kind.type == "SOP Class" else ""
-        raise ScanError(name, f"a DICOM file without pixels{kind}")
+        cut = ", or cut short before them" if "Rows" in header else ""
+        raise ScanError(name, f"a DICOM file without pixels{cut}{kind}")
     width, height = int(header.Columns), int(header.Rows)
     if width * height > MAX_PIXELS:
         size = f"{width} x {height}"
@@ -292,27 +295,44 @@ def _text(data: Dataset, keyword: str) -> str:
 
 def _stored(name: str, file: BinaryIO, header: Dataset, index: int) -> np.ndarray:
     """Return the stored values of a frame: rows x columns, and samples if there are several."""
+    from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder, pixel_array
-    from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
+    from .codecs import declared_size, register
+
+    register()
     syntax = header.file_meta.TransferSyntaxUID
     known = f" ({syntax.name})" if not syntax.is_private and syntax.name != syntax else ""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ScanError(name, f"compressed in a way that is not read{known}") from None
-    if not decoder.is_available:
+    available = decoder.available_plugins if syntax.is_encapsulated else ()
+    plugin = next((plugin for plugin in _plugins(header) if plugin in available), "")
+    if syntax.is_encapsulated and not plugin:
         raise ScanError(name, f"compressed in a way{known} that needs a decoder; {_INSTALL}")
-    eight_bits = int(header.BitsStored) == 8
-    if syntax == JPEGBaseline8Bit or syntax == JPEGExtended12Bit and eight_bits:
-        plugin = "pillow"
-    else:
-        unfit = ("gdcm", "pillow") if syntax == JPEGExtended12Bit else ()  # of 12 bits
-        found = [name for name in _PLUGINS if name in decoder.available_plugins]
-        plugin = next((name for name in found if name not in unfit), "")
-        if found and not plugin:
-            raise ScanError(name, f"compressed in a way that is not read ({syntax.name}, 12 bits)")
+    if syntax.is_encapsulated and syntax != _RLE:
+        file.seek(_ELEMENT - 1, io.SEEK_CUR)  # from the first byte of the pixels' tag
+        frames = int(header.get("NumberOfFrames") or 1)
+        size = declared_size(get_frame(file, index, number_of_frames=frames))
+        if size != (header.Rows, header.Columns):
+            raise ScanError(name, "its tags and its compressed picture are not of one size")
     return pixel_array(file, index=index, decoding_plugin=plugin)
+
+
+def _plugins(header: Dataset) -> tuple[str, ...]:
+    """Return pydicom's plugins that may decode a file, best first.
+
+    Not GDCM and libjpeg, for what :mod:`covid_edge.codecs` says.
+    """
+    from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax == JPEGBaseline8Bit or syntax == JPEGExtended12Bit and header.BitsStored == 8:
+        return ("pillow",)
+    if syntax == JPEGExtended12Bit:
+        return ("imagecodecs",)
+    return ("imagecodecs", "pydicom", "pillow")
 
 
 def _display(header: Dataset, index: int) -> Dataset:

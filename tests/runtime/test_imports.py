@@ -83,6 +83,6 @@ def test_a_prediction_loads_nothing_heavy_and_one_decoder():
         "asyncio",
     }
     assert not unneeded & loaded
-    assert not {"covid_edge.many", "concurrent.futures", "distributed"} & loaded
+    assert not {"covid_edge.dicom", "covid_edge.many", "concurrent.futures", "distributed"} & loaded
     plugins = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
     assert plugins == {"PIL.PngImagePlugin"}
