@@ -92,6 +92,8 @@ _RLE = "1.2.840.10008.1.2.5"
 # Bytes before the value of encapsulated pixels: tag, VR, two that are reserved, length.
 _ELEMENT = 12
 
+_JPEG_END = b"\xff\xd9"
+
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -297,6 +299,7 @@ def _stored(name: str, file: BinaryIO, header: Dataset, index: int) -> np.ndarra
     """Return the stored values of a frame: rows x columns, and samples if there are several."""
     from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.uid import JPEG2000TransferSyntaxes
 
     from .codecs import declared_size, register
 
@@ -314,8 +317,11 @@ def _stored(name: str, file: BinaryIO, header: Dataset, index: int) -> np.ndarra
     if syntax.is_encapsulated and syntax != _RLE:
         file.seek(_ELEMENT - 1, io.SEEK_CUR)  # from the first byte of the pixels' tag
         frames = int(header.get("NumberOfFrames") or 1)
-        size = declared_size(get_frame(file, index, number_of_frames=frames))
-        if size != (header.Rows, header.Columns):
+        frame = get_frame(file, index, number_of_frames=frames)
+        # libjpeg makes up what is missing. JPEG 2000 may end without its mark, and its decoder says.
+        if syntax not in JPEG2000TransferSyntaxes and not frame.rstrip(b"\0").endswith(_JPEG_END):
+            raise ScanError(name, "a DICOM file whose compressed picture is cut short")
+        if declared_size(frame) != (header.Rows, header.Columns):
             raise ScanError(name, "its tags and its compressed picture are not of one size")
     return pixel_array(file, index=index, decoding_plugin=plugin)
 

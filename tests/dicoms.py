@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM files for tests, written by pydicom (and GDCM, which alone encodes lossless JPEG)."""
+"""DICOM files for tests, written by pydicom, and compressed by imagecodecs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
@@ -19,7 +20,11 @@ from pydicom.uid import (
     generate_uid,
 )
 
-_BY_GDCM = {JPEGLosslessSV1: "JPEGLosslessProcess14_1", JPEGLSLossless: "JPEGLSLossless"}
+_ENCODERS = {
+    JPEG2000Lossless: ("jpeg2k", {"codecformat": "j2k", "level": 0, "reversible": True}),
+    JPEGLosslessSV1: ("jpeg8", {"lossless": True, "predictor": 1}),
+    JPEGLSLossless: ("jpegls", {}),
+}
 
 
 def image(stored: np.ndarray, modality: str = "CR", bits: int | None = None, **tags) -> Dataset:
@@ -28,7 +33,7 @@ def image(stored: np.ndarray, modality: str = "CR", bits: int | None = None, **t
     data.SOPClassUID = CTImageStorage if modality == "CT" else ComputedRadiographyImageStorage
     data.SOPInstanceUID = generate_uid()
     data.Modality = modality
-    colour = stored.shape[-1] == 3
+    colour = stored.ndim > 2 and stored.shape[-1] == 3
     rows, columns = stored.shape[-3:-1] if colour else stored.shape[-2:]
     data.Rows, data.Columns = rows, columns
     data.SamplesPerPixel = 3 if colour else 1
@@ -52,34 +57,21 @@ def save(path: Path, data: Dataset, syntax: str = ExplicitVRLittleEndian) -> Pat
     """Write `data` as a DICOM file in a transfer syntax."""
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if syntax in (RLELossless, JPEG2000Lossless):
-        data.compress(syntax, encoding_plugin="pydicom" if syntax == RLELossless else "pylibjpeg")
-    elif syntax not in _BY_GDCM:
-        data.file_meta.TransferSyntaxUID = syntax
-        if syntax.is_deflated or syntax.is_implicit_VR or not syntax.is_little_endian:
-            swapped = data.BitsAllocated == 16 and not syntax.is_little_endian
-            if swapped:
-                data.PixelData = np.frombuffer(data.PixelData, "<u2").astype(">u2").tobytes()
+    if syntax == RLELossless:
+        data.compress(syntax, encoding_plugin="pydicom", generate_instance_uid=False)
+    elif syntax in _ENCODERS:
+        data.PixelData = encapsulate([_encoded(data, *_ENCODERS[syntax])])
+        data["PixelData"].VR = "OB"
+    elif not syntax.is_little_endian:
+        data.PixelData = np.frombuffer(data.PixelData, "<u2").astype(">u2").tobytes()
+    data.file_meta.TransferSyntaxUID = syntax
     data.save_as(path, enforce_file_format=True)
-    if syntax in _BY_GDCM:
-        _compress(path, _BY_GDCM[syntax])
     return path
 
 
-def _compress(path: Path, kind: str) -> None:
-    import gdcm
+def _encoded(data: Dataset, codec: str, options: dict) -> bytes:
+    import imagecodecs
 
-    reader, change, writer = (
-        gdcm.ImageReader(),
-        gdcm.ImageChangeTransferSyntax(),
-        gdcm.ImageWriter(),
-    )
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, kind)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
+    stored = data.pixel_array
+    bits = {} if codec == "jpegls" else {"bitspersample": data.BitsStored}
+    return bytes(getattr(imagecodecs, f"{codec}_encode")(stored, **bits, **options))
