@@ -318,8 +318,9 @@ def _stored(name: str, file: BinaryIO, header: Dataset, index: int) -> np.ndarra
         file.seek(_ELEMENT - 1, io.SEEK_CUR)  # from the first byte of the pixels' tag
         frames = int(header.get("NumberOfFrames") or 1)
         frame = get_frame(file, index, number_of_frames=frames)
-        # libjpeg makes up what is missing. JPEG 2000 may end without its mark, and its decoder says.
-        if syntax not in JPEG2000TransferSyntaxes and not frame.rstrip(b"\0").endswith(_JPEG_END):
+        # libjpeg makes up what is missing; padding, of whatever byte, may follow the end. JPEG 2000
+        # may end without its mark, and its decoder says.
+        if syntax not in JPEG2000TransferSyntaxes and _JPEG_END not in frame.rstrip(b"\0")[-4:]:
             raise ScanError(name, "a DICOM file whose compressed picture is cut short")
         if declared_size(frame) != (header.Rows, header.Columns):
             raise ScanError(name, "its tags and its compressed picture are not of one size")

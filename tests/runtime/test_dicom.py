@@ -149,7 +149,7 @@ def test_rescale_comes_before_the_window(put):
     stored = row(0, 1000, 2000)
     data = image(stored, bits=12, RescaleSlope=2, RescaleIntercept=-1000)
     data.WindowCenter, data.WindowWidth = 1000.5, 2001  # -1000, 1000 and 3000 of 0..2000
-    assert read_scan(put(data)).pixels.tolist() == [[0, 127, 255]]
+    assert read_scan(put(data)).pixels.tolist() == [[0, 128, 255]]
 
 
 def test_monochrome1_is_inverted_after_the_window(put):
@@ -169,7 +169,7 @@ def test_of_several_windows_the_first_is_used(put):
 
 def test_the_window_that_is_asked_for_wins_over_that_of_the_file(put):
     path = put(image(row(0, 100, 200), bits=12, WindowCenter=2000, WindowWidth=100))
-    assert read_scan(path, window=(100.5, 201)).pixels.tolist() == [[0, 127, 255]]
+    assert read_scan(path, window=(100.5, 201)).pixels.tolist() == [[0, 128, 255]]
 
 
 def test_ct_in_hounsfield_units_without_a_window_gets_that_of_the_lungs(put):
@@ -229,7 +229,7 @@ def test_a_voi_lut_of_8_bits_has_entries_after_the_256th(put):
 def test_a_modality_lut_comes_before_the_window(put):
     data = image(row(0, 1, 2), bits=12, ModalityLUTSequence=lut(0, 16, [500, 100, 300]))
     data.WindowCenter, data.WindowWidth = 300.5, 401
-    assert read_scan(put(data)).pixels.tolist() == [[255, 0, 127]]
+    assert read_scan(put(data)).pixels.tolist() == [[255, 0, 128]]
 
 
 def test_bits_above_those_stored_are_dropped(put):
