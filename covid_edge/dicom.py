@@ -258,7 +258,7 @@ def _header(name: str, file: BinaryIO, include_ids: bool) -> Dataset:
     if "Rows" not in header or "Columns" not in header or not file.read(1):
         kind = UID(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
         kind = f" ({kind.name})" if kind.type == "SOP Class" else ""
-        cut = ", or cut short before them" if "Rows" in header else ""
+        cut = ", or cut short before them" if "Rows" in header or "Image" in kind else ""
         raise ScanError(name, f"a DICOM file without pixels{cut}{kind}")
     width, height = int(header.Columns), int(header.Rows)
     if width * height > MAX_PIXELS:

@@ -14,13 +14,19 @@ from pydicom.datadict import dictionary_VR
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from conftest import BRIGHT, DARK, MIDDLE, TOY
+from covid_edge.cli import main
 from dicoms import image, save
 
 
 @pytest.fixture
-def predict(run, toy):
-    def call(*arguments, **options):
-        return run("predict", "--bundle", toy, *arguments, **options)
+def predict(toy, capsys):
+    """Run ``covid-edge predict`` in this process, which is quicker than one of its own."""
+
+    def call(*arguments):
+        command = ["covid-edge", "predict", "--bundle", toy, *arguments]
+        code = main([str(argument) for argument in command[1:]])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(command, code, said.out, said.err)
 
     return call
 
@@ -286,17 +292,17 @@ def telling(tmp_path_factory):
     for number, length in enumerate((100, 200, 700, 1500, 2500, len(whole) - 50)):
         (folder / f"MARKCUT{number}.dcm").write_bytes(whole[:length])
     (folder / "MARKBARE.dcm").write_bytes(whole[132:])
-    for number, place in enumerate(range(132, 3000, 97)):
+    for number, place in enumerate(range(132, 3000, 197)):
         damaged = bytearray(whole)
         damaged[place : place + 3] = b"\xff\xff\x41"
         (folder / f"MARKBAD{number:02}.dcm").write_bytes(damaged)
     return folder, markers | {"MARK"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"], ["--workers", "1"], ["--frame", "2"]])
-def test_nothing_that_identifies_comes_out(predict, telling, arguments):
+@pytest.mark.parametrize("arguments", [[], ["--json", "--workers", "1"]])
+def test_nothing_that_identifies_comes_out(run, toy, telling, arguments):
     folder, markers = telling
-    done = predict(*arguments, folder)
+    done = run("predict", "--bundle", toy, *arguments, folder)
     said = done.stdout + done.stderr
     assert "scan 1" in said
     assert "Traceback" not in said
@@ -312,7 +318,8 @@ def test_nothing_that_identifies_comes_out_through_pythons_logs_and_warnings(tel
         "from covid_edge.many import predict_many\n"
         "logging.basicConfig(level=logging.DEBUG)\n"
         "warnings.simplefilter('always')\n"
-        "for answer in predict_many(name_scans(find_scans([sys.argv[1]], ())), bundle=sys.argv[2]):\n"
+        "scans = name_scans(find_scans([sys.argv[1]], ()))\n"
+        "for answer in predict_many(scans, bundle=sys.argv[2]):\n"
         "    print(repr(answer), str(answer))\n"
     )
     command = [sys.executable, "-c", code, str(folder), str(TOY)]
