@@ -13,6 +13,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -21,6 +22,7 @@ from pydicom.uid import (
 )
 
 _ENCODERS = {
+    HTJ2KLossless: ("htj2k", {"reversible": True}),
     JPEG2000Lossless: ("jpeg2k", {"codecformat": "j2k", "level": 0, "reversible": True}),
     JPEGLosslessSV1: ("jpeg8", {"lossless": True, "predictor": 1}),
     JPEGLSLossless: ("jpegls", {}),
@@ -73,5 +75,5 @@ def _encoded(data: Dataset, codec: str, options: dict) -> bytes:
     import imagecodecs
 
     stored = data.pixel_array
-    bits = {} if codec == "jpegls" else {"bitspersample": data.BitsStored}
+    bits = {"bitspersample": data.BitsStored} if codec in ("jpeg2k", "jpeg8") else {}
     return bytes(getattr(imagecodecs, f"{codec}_encode")(stored, **bits, **options))
