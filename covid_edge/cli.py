@@ -22,6 +22,7 @@ from .errors import CovidEdgeError, ScanError, UsageError
 from .report import printable
 
 if TYPE_CHECKING:
+    from .files import Source
     from .page import Page
     from .predictor import Prediction, Predictor
     from .table import Table
@@ -68,6 +69,23 @@ _bundle_option = click.option(
     "--bundle", metavar="DIR", help="Folder of the bundle to use instead of the one that ships."
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+class _Window(click.ParamType):
+    """Center and width, as ``-600/1500`` or ``-600,1500``."""
+
+    name = "CENTER/WIDTH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            center, width = map(float, value.replace(",", "/").split("/"))
+        except ValueError:
+            self.fail(f"{value!r} is not a center and a width, such as -600/1500", param, ctx)
+        if not (abs(center) < float("inf") and 1 <= width < float("inf")):
+            self.fail(f"{value!r}: a width is at least 1", param, ctx)
+        return center, width
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,6 +141,22 @@ def cli() -> None:
 )
 @click.option("--csv", metavar="FILE", help="Write a table too: a row for each scan.")
 @click.option("--report", metavar="FILE", help="Write a page too, to read in a browser or print.")
+@click.option(
+    "--frame",
+    type=click.IntRange(min=1),
+    help="Answer on this frame alone of each DICOM file.  [default: all]",
+)
+@click.option(
+    "--window",
+    type=_Window(),
+    help="Look at DICOM files at this center and width, whatever they say: -600/1500 for lungs in "
+    "CT.",
+)
+@click.option(
+    "--include-ids",
+    is_flag=True,
+    help="Show the paths of DICOM files, and with --json the IDs and UIDs in them.",
+)
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -136,13 +170,17 @@ def predict(
     operating_point: str,
     csv: str | None,
     report: str | None,
+    frame: int | None,
+    window: tuple[float, float] | None,
+    include_ids: bool,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
     PATH is a picture, a folder (searched for pictures to any depth), or - for a list of paths on
-    standard input, one a line.
+    standard input, one a line. DICOM files are called by their place in the list, since names may
+    be those of patients.
     """
-    from .files import find_scans
+    from .files import find_scans, name_scans
     from .predictor import Predictor
 
     settings = {
@@ -152,12 +190,15 @@ def predict(
         "device": device,
         "delegate": delegate,
         "operating_point": operating_point,
+        "window": window,
+        "include_ids": include_ids,
     }
     here = {"device": "cpu", "delegate": None} if executor else {}
     with _decoders_silenced(also_stdout=device != "cpu"):
         # A cluster's workers look for the device where they are.
         predictor = Predictor(**{**settings, **here})
-        scans: Iterable[str | ScanError] = find_scans(paths, _list_on_stdin(paths))
+        found = find_scans(paths, _list_on_stdin(paths))
+        scans: Iterable[Source | ScanError] = name_scans(found, frame, include_ids)
         if "-" not in paths:  # a list on standard input is answered as it comes
             scans = list(scans)
         if device == "auto" and not executor:
@@ -172,7 +213,7 @@ def predict(
             from .many import predict_many
 
             outcomes = predict_many(scans, workers=workers, **settings)
-        with _written(predictor, csv, report) as files:
+        with _written(predictor, csv, report, window) as files:
             outcomes = _written_too(outcomes, files)
             return _answer(predictor.identity, scans, outcomes, as_json)
 
@@ -276,7 +317,7 @@ def _list_on_stdin(paths: Sequence[str]) -> Iterable[bytes]:
 
 
 def _one_by_one(
-    predictor: Predictor, scans: Iterable[str | ScanError]
+    predictor: Predictor, scans: Iterable[Source | ScanError]
 ) -> Iterator[Prediction | ScanError]:
     for scan in scans:
         try:
@@ -286,7 +327,7 @@ def _one_by_one(
 
 
 def _elsewhere(
-    address: str, scans: Iterable[str | ScanError], workers: int | None, settings: dict[str, Any]
+    address: str, scans: Iterable[Source | ScanError], workers: int | None, settings: dict[str, Any]
 ) -> Iterator[Prediction | ScanError]:
     from .cluster import PATIENCE, connect
     from .many import predict_many
@@ -298,7 +339,7 @@ def _elsewhere(
 
 def _answer(
     bundle: dict[str, str],
-    scans: Iterable[str | ScanError],
+    scans: Iterable[Source | ScanError],
     outcomes: Iterable[Prediction | ScanError],
     as_json: bool,
 ) -> int:
@@ -306,7 +347,8 @@ def _answer(
     from .report import error_record, json_line, text_line
 
     listed = scans if isinstance(scans, list) else []
-    width = max((len(printable(scan)) for scan in listed if isinstance(scan, str)), default=0)
+    names = [str(scan) for scan in listed if not isinstance(scan, ScanError)]
+    width = max((len(printable(name)) for name in names), default=0)
     codes = {0}
     with _progress(len(listed)) as step:
         for outcome in outcomes:
@@ -329,7 +371,10 @@ def _answer(
 
 @contextmanager
 def _written(
-    predictor: Predictor, csv: str | None, report: str | None
+    predictor: Predictor,
+    csv: str | None,
+    report: str | None,
+    window: tuple[float, float] | None,
 ) -> Iterator[list[Table | Page]]:
     """Yield the files of --csv and --report; say where the answers are if the run is broken off."""
     if csv and report and os.path.realpath(csv) == os.path.realpath(report):
@@ -343,7 +388,7 @@ def _written(
         if report is not None:
             from .page import Page
 
-            files.append(Page(report, predictor.bundle))
+            files.append(Page(report, predictor.bundle, window))
         yield files
         for file in files:
             file.finish()

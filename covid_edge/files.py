@@ -1,17 +1,102 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are meant by the paths that were given."""
+"""Which pictures are meant by the paths that were given, and what they are called."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from .errors import ScanError
+from .scan import is_dicom
 
-__all__ = ["SUFFIXES", "find_scans"]
+__all__ = ["DICOM_SUFFIXES", "SUFFIXES", "Source", "find_scans", "name_scans"]
 
-#: Endings, in lower case, of the files that are taken out of a folder.
+#: Endings, in lower case, of the pictures that are taken out of a folder.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+#: Endings of DICOM files. A folder's other files are taken too if they begin as one does.
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one picture is.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    frame : int or None
+        Which frame of a DICOM file of several, from 1.
+    alias : str or None
+        What answers and errors call it; None: its path.
+    """
+
+    path: str
+    frame: int | None = None
+    alias: str | None = None
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str] | Source) -> Source:
+        """Return `path` itself if it is a Source, or that of a file."""
+        return path if isinstance(path, Source) else cls(os.fspath(path))
+
+    @property
+    def name(self) -> str:
+        return self.path if self.alias is None else self.alias
+
+    def __str__(self) -> str:
+        return self.name if self.frame is None else f"{self.name} frame {self.frame}"
+
+
+def name_scans(
+    found: Iterable[str | ScanError], frame: int | None = None, show_names: bool = False
+) -> Iterator[Source | ScanError]:
+    """Yield the pictures in files: of a DICOM file each frame, under a name that tells nothing.
+
+    DICOM files tend to be named after patients, and folders too: they are called by their place
+    among `found`, as ``scan 3``. Plain pictures keep their paths.
+
+    Parameters
+    ----------
+    found : iterable of str or ScanError
+        As :func:`find_scans` yields them.
+    frame : int, optional
+        The one frame that is wanted of each DICOM file, from 1; None is all.
+    show_names : bool
+        Whether DICOM files keep their paths too.
+    """
+    for place, path in enumerate(found, 1):
+        if isinstance(path, ScanError):
+            yield path
+            continue
+        marked = is_dicom(path)
+        hidden = marked or path.lower().endswith(DICOM_SUFFIXES)
+        alias = f"scan {place}" if hidden and not show_names else None
+        if marked and frame is None:
+            yield from _frames(path, alias)
+        else:
+            yield Source(path, frame if marked else None, alias)
+
+
+def _frames(path: str, alias: str | None) -> Iterator[Source | ScanError]:
+    from .dicom import MAX_FRAMES, read_tags
+
+    source = Source(path, None, alias)
+    try:
+        with open(path, "rb") as file:
+            frames = read_tags(source.name, file).frames
+    except (OSError, ScanError):
+        yield source  # to be told when its turn comes
+        return
+    if frames > MAX_FRAMES:
+        reason = f"holds {frames} frames, more than the {MAX_FRAMES} gone through; choose --frame"
+        yield ScanError(source.name, reason)
+    elif frames == 1:
+        yield source
+    else:
+        yield from (Source(path, number, alias) for number in range(1, frames + 1))
 
 
 def find_scans(paths: Iterable[str], listing: Iterable[bytes]) -> Iterator[str | ScanError]:
@@ -19,7 +104,8 @@ def find_scans(paths: Iterable[str], listing: Iterable[bytes]) -> Iterator[str |
 
     A file that is named is always yielded, whatever it is called and whether or not it exists. In a
     folder, searched to any depth but not through links to folders, only names that end like a
-    picture's (:data:`SUFFIXES`) and do not begin with a dot count.
+    picture's (:data:`SUFFIXES`, :data:`DICOM_SUFFIXES`) count, and files that begin as DICOM does
+    (but for a DICOMDIR, which lists others); none that begins with a dot.
 
     Parameters
     ----------
@@ -67,10 +153,16 @@ def _search(top: str) -> Iterator[str | ScanError]:
         found += [
             os.path.join(folder, name)
             for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if not name.startswith(".") and _is_picture(folder, name)
         ]
     for error in errors:
         yield ScanError(error.filename or top, f"cannot be opened: {error.strerror}")
     if not found and not errors:
         yield ScanError(top, "a folder that holds no pictures")
     yield from sorted(found)
+
+
+def _is_picture(folder: str, name: str) -> bool:
+    if name.lower().endswith((*SUFFIXES, *DICOM_SUFFIXES)):
+        return True
+    return name.upper() != "DICOMDIR" and is_dicom(os.path.join(folder, name))

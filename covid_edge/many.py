@@ -27,6 +27,7 @@ from typing import Any, Union
 
 from .bundle import Bundle
 from .errors import BundleError, CovidEdgeError, ScanError, UsageError, WorkerError
+from .files import Source
 from .predictor import Prediction, Predictor
 
 __all__ = ["predict_many"]
@@ -34,10 +35,10 @@ __all__ = ["predict_many"]
 #: Scans in flight for each that can be in work: enough that a slow one keeps no worker idle.
 IN_FLIGHT = 4
 
-PathLike = Union[str, "os.PathLike[str]"]
+PathLike = Union[str, "os.PathLike[str]", Source]
 Outcome = Union[Prediction, ScanError]
-Submit = Callable[[str], "Future[Any]"]
-Result = Callable[[str, "Future[Any]"], Outcome]
+Submit = Callable[[Source], "Future[Any]"]
+Result = Callable[[Source, "Future[Any]"], Outcome]
 
 
 def predict_many(
@@ -52,10 +53,10 @@ def predict_many(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
+    paths : iterable of str, path-like or Source
         Scans. Read by another thread, no further ahead than the scans in flight. A ScanError among
-        them is yielded in its turn, so that what `covid_edge.files.find_scans` finds goes in as it
-        is.
+        them is yielded in its turn, so that what `covid_edge.files.find_scans` finds, or
+        `name_scans` makes of it, goes in as it is.
     executor : concurrent.futures.Executor, optional
         What runs the scans: that of a Dask client, Ray's, or one of processes, which must not be
         forked (networks may be loaded here). It is left open. Its processes import covid_edge, see
@@ -99,17 +100,18 @@ def predict_many(
     settings["bundle"] = _portable(settings.get("bundle"))
     task = partial(_answer_there, Bundle.load(settings["bundle"]).sha256, tuple(settings.items()))
 
-    def submit(path: str) -> Future[Any]:
+    def submit(source: Source) -> Future[Any]:
+        there = replace(source, path=os.path.abspath(source.path), alias=source.name)
         try:
-            return executor.submit(task, os.path.abspath(path), path)
+            return executor.submit(task, there)
         except Exception as error:
-            raise _lost(path, error) from error
+            raise _lost(source.name, error) from error
 
-    def result(path: str, future: Future[Any]) -> Outcome:
+    def result(source: Source, future: Future[Any]) -> Outcome:
         try:
             outcome = future.result(timeout)
         except Exception as error:
-            raise _lost(path, error) from error
+            raise _lost(source.name, error) from error
         if isinstance(outcome, CovidEdgeError) and not isinstance(outcome, ScanError):
             raise outcome
         return outcome
@@ -134,7 +136,7 @@ def _here(
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(_: str, future: Future[Any]) -> Outcome:
+def _result(_: Source, future: Future[Any]) -> Outcome:
     return future.result()
 
 
@@ -143,7 +145,7 @@ def _in_order(
 ) -> Iterator[Outcome]:
     """Yield the result of each path in order, with at most `flight` submitted and not yielded."""
     room = threading.Semaphore(flight)
-    line: SimpleQueue[tuple[str, Future[Any]] | ScanError | _End] = SimpleQueue()
+    line: SimpleQueue[tuple[Source, Future[Any]] | ScanError | _End] = SimpleQueue()
     stopped = threading.Event()
 
     def feed() -> None:
@@ -155,9 +157,9 @@ def _in_order(
                 if isinstance(path, ScanError):
                     line.put(path)
                     continue
-                path = os.fspath(path)
-                future = submit(path)
-                line.put((path, future))
+                source = Source.of(path)
+                future = submit(source)
+                line.put((source, future))
                 if stopped.is_set():  # perhaps too late for the one who empties the line
                     future.cancel()
                     return
@@ -207,13 +209,13 @@ class _Predictors:
         threads = self._settings.get("threads", 1)
         return max(1, _cores() // threads) if self._settings["device"] == "cpu" else 1
 
-    def answer(self, path: str) -> Outcome:
+    def answer(self, source: Source) -> Outcome:
         try:
             predictor = self._idle.pop()
         except IndexError:
             predictor = Predictor(**self._settings)
         try:
-            return predictor.predict(path)
+            return predictor.predict(source)
         except ScanError as error:
             # A new one: that one's traceback would hold on to the picture.
             return ScanError(error.path, error.reason)
@@ -227,20 +229,17 @@ _loading = threading.Lock()
 
 
 def _answer_there(
-    sha256: str, settings: tuple[tuple[str, Any], ...], path: str, name: str
+    sha256: str, settings: tuple[tuple[str, Any], ...], source: Source
 ) -> Prediction | CovidEdgeError:
-    """Return what is said of `path`, called `name` there; errors too, since not all are pickled."""
+    """Return what is said of `source`; errors too, since not all are pickled."""
     try:
         with _loading:
             predictors = _predictors(sha256, settings)
-        outcome = predictors.answer(path)
+        return predictors.answer(source)
     except CovidEdgeError as error:
         import platform
 
         return type(error)(f"on {platform.node()}: {error}")
-    if isinstance(outcome, ScanError):
-        return ScanError(name, outcome.reason)
-    return replace(outcome, file=name)
 
 
 @lru_cache(maxsize=1)  # a process that is given another bundle or other settings drops the first

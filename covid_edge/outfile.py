@@ -15,7 +15,7 @@ from itertools import count
 from typing import BinaryIO
 
 from .errors import CovidEdgeError, UsageError
-from .files import SUFFIXES
+from .files import DICOM_SUFFIXES, SUFFIXES
 
 __all__ = ["OutFile"]
 
@@ -51,7 +51,7 @@ class OutFile:
 
     def __init__(self, path: str, begin: str = "") -> None:
         self.path = os.path.realpath(path)
-        if self.path.lower().endswith(SUFFIXES):
+        if self.path.lower().endswith((*SUFFIXES, *DICOM_SUFFIXES)):
             raise UsageError(f"{path} is named like a picture: it would not be one; name another")
         if path == "-" or _is_a_stream(self.path):
             raise UsageError(f"{path} stands for what is written to already; name another file")

@@ -8,23 +8,33 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bundle import OPERATING_POINTS, OTHER, UNCERTAIN, Bundle, Model, ModelFile
 from .delegates import DEVICES, delegate_library, runnable_targets
-from .errors import BundleError, DeviceError, UsageError
+from .errors import BundleError, DeviceError, ScanError, UsageError
+from .files import Source
 from .interpreter import GpuNetwork, Interpreter, runtime
 from .preprocess import PreprocessSpec, preprocess
 from .scan import Scan, read_scan
 
-__all__ = ["MIN_SIDE", "Latency", "Prediction", "Predictor"]
+if TYPE_CHECKING:
+    from .dicom import Tags
+
+__all__ = ["CONTRADICTIONS", "MIN_SIDE", "Latency", "Prediction", "Predictor"]
 
 #: A picture with a side shorter than this (pixels) is refused: no lung can be judged on it.
 MIN_SIDE = 32
+
+#: Codes of what the tags of a DICOM file and its picture contradict each other in, in words.
+CONTRADICTIONS = {
+    "modality": "its tags say another modality",
+    "body-part": "its tags say another part of the body than the chest",
+}
 
 # What is None of a scan that was refused.
 _ANSWER = ("label", "labels", "probability", "threshold", "operating_point", "network")
@@ -72,9 +82,15 @@ class Prediction:
         ``file`` and ``device``: which of the bundle's files answered, and where; None if refused.
     reason : str or None
         Why it was refused; None if it was not.
+    dicom : dict or None
+        Of a DICOM file, `modality` (``"xray"``, ``"ct"``, ``"other"`` or None) by its tags, `frame`
+        of `frames`, `contradictions` between tags and picture (a list of the keys of
+        :data:`CONTRADICTIONS`), and `ids` if they were asked for.
     latency_ms : Latency
     bundle : dict of str
         ``name``, ``version`` and ``sha256`` (of bundle.json) of the bundle that answered.
+    source : Source
+        What was asked: where the picture is, whatever `file` calls it. Not part of a JSON line.
     """
 
     file: str
@@ -87,12 +103,16 @@ class Prediction:
     operating_point: str | None
     network: dict[str, str] | None
     reason: str | None
+    dicom: dict[str, Any] | None
     latency_ms: Latency
     bundle: dict[str, str]
+    source: Source = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of a JSON line: plain values, in the order above."""
-        return {**asdict(self), "labels": self.labels and list(self.labels)}
+        record = {**asdict(self), "labels": self.labels and list(self.labels)}
+        del record["source"]
+        return record
 
 
 class Predictor:
@@ -122,6 +142,10 @@ class Predictor:
         one label, by a threshold that balances errors, or that finds 95 % of COVID scans.
     delegate : str, optional
         Library through which the GPU or the EdgeTPU is used, in place of the usual one.
+    window : tuple of float, optional
+        Center and width at which DICOM files are looked at, whatever they say themselves.
+    include_ids : bool
+        Whether answers on DICOM files say whose and which they are.
 
     Attributes
     ----------
@@ -156,12 +180,17 @@ class Predictor:
         device: str = "cpu",
         operating_point: str = "conformal",
         delegate: str | None = None,
+        window: tuple[float, float] | None = None,
+        include_ids: bool = False,
     ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
         if operating_point not in OPERATING_POINTS:
             known = ", ".join(OPERATING_POINTS)
             raise UsageError(f"no operating point is called {operating_point!r}; there is {known}")
+        if window is not None and not (math.isfinite(sum(window)) and window[1] >= 1):
+            raise UsageError(f"a window is a center and a width of at least 1, not {window!r}")
+        self._window, self._include_ids = window, include_ids
         self._package, _ = runtime()
         delegate_library(device, self._package, delegate)  # refuses what cannot be
         self._delegate = delegate
@@ -198,12 +227,17 @@ class Predictor:
             for name, model in self.models.items():
                 self._network(model.file, self.bundle.modalities[name].preprocess, 1, self.device)
 
-    def predict(self, path: str | os.PathLike[str]) -> Prediction:
-        """Answer on one file.
+    def predict(self, path: str | os.PathLike[str] | Source) -> Prediction:
+        """Answer on one file, or one frame of it.
+
+        What a DICOM file's tags say is not simply believed: the router is asked all the same, and
+        refuses what it takes for no chest scan. Where it takes an X-ray for a CT or the other way
+        round, the tags decide, and the answer says that they contradict the picture. Files that
+        say that they are of another modality (MR, US...) or a localizer are refused.
 
         Parameters
         ----------
-        path : str or path-like
+        path : str, path-like or Source
             A chest X-ray or one chest CT slice; see :func:`covid_edge.scan.read_scan`.
 
         Returns
@@ -221,10 +255,11 @@ class Predictor:
         """
         with self._lock:
             clock = _Clock()
-            scan = read_scan(path)
+            source = Source.of(path)
+            scan = self._read(source)
             clock.lap("read")
             found: dict[str, Any] = dict.fromkeys(_ANSWER)
-            modality, reason = self._route(scan, clock)
+            modality, reason, shows = self._route(scan, clock)
             if reason is None:
                 found = self._classify(scan, modality, clock)
             return Prediction(
@@ -232,18 +267,35 @@ class Predictor:
                 status="ok" if reason is None else "refused",
                 modality=modality,
                 reason=reason,
+                dicom=_dicom(scan.tags, shows),
                 latency_ms=clock.latency(),
                 bundle=dict(self.identity),
+                source=source,
                 **found,
             )
 
-    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, str | None]:
-        """Return (modality, None), or (None, why the scan is refused)."""
+    def _read(self, source: Source) -> Scan:
+        try:
+            scan = read_scan(source.path, source.frame, self._window, self._include_ids)
+        except ScanError as error:
+            if source.alias is None:
+                raise
+            raise ScanError(source.name, error.reason) from None
+        return scan if source.alias is None else replace(scan, path=source.name)
+
+    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, str | None, str | None]:
+        """Return the modality or None, why the scan is refused or None, and what it looks like."""
+        told = scan.tags.modality if scan.tags else None
         if min(scan.height, scan.width) < MIN_SIDE:
             size = f"{scan.width} x {scan.height}"
-            return None, f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
+            reason = f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
+            return None, reason, told
         if self._modality is not None:
-            return self._modality, None
+            return self._modality, None, self._modality
+        if told == "other":
+            return None, "not a chest X-ray or chest CT: its tags say another modality", told
+        if scan.tags and scan.tags.localizer:
+            return None, "a localizer, not a slice of CT", told
         router = self.bundle.router
         network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
         logits = self._run(network, router.model, router.preprocess, scan, clock)
@@ -251,10 +303,11 @@ class Predictor:
         best = int(probability.argmax())
         label = router.labels[best]
         if label == OTHER:
-            return None, "not a chest X-ray or chest CT"
-        if probability[best] < router.accept:
-            return None, f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
-        return label, None
+            return None, "not a chest X-ray or chest CT", label
+        if probability[best] < router.accept and label != told:
+            reason = f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
+            return None, reason, label
+        return told or label, None, label
 
     def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
         model, spec = self.models[name], self.bundle.modalities[name].preprocess
@@ -346,6 +399,22 @@ class Predictor:
                 network.run(blank)
                 seconds[device] = time.perf_counter() - start
         return min(seconds, key=seconds.__getitem__)
+
+
+def _dicom(tags: Tags | None, shows: str | None) -> dict[str, Any] | None:
+    if tags is None:
+        return None
+    contradictions = {
+        "modality": tags.modality is not None and tags.modality != shows,
+        "body-part": tags.chest is False,
+    }
+    return {
+        "modality": tags.modality,
+        "frame": tags.frame,
+        "frames": tags.frames,
+        "contradictions": [code for code in CONTRADICTIONS if contradictions[code]],
+        "ids": tags.ids,
+    }
 
 
 class _Clock:

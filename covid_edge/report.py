@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .predictor import Prediction
 
 __all__ = [
+    "contradictions",
     "describe",
     "error_record",
     "info_text",
     "json_line",
     "printable",
     "record",
+    "scan_name",
     "text_line",
 ]
 
@@ -30,11 +32,26 @@ def printable(name: str) -> str:
     return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
+def scan_name(file: str, dicom: dict[str, Any] | None) -> str:
+    """Return what people read for a scan: `file`, and which frame of several."""
+    several = dicom is not None and dicom["frames"] > 1
+    return printable(f"{file} frame {dicom['frame']}" if several else file)
+
+
+def contradictions(dicom: dict[str, Any] | None) -> list[str]:
+    """Return in words what a DICOM file's tags say that its picture does not show."""
+    if dicom is None or not dicom["contradictions"]:
+        return []
+    from .predictor import CONTRADICTIONS
+
+    return [CONTRADICTIONS[code] for code in dicom["contradictions"]]
+
+
 def text_line(prediction: Prediction, width: int = 0) -> str:
     """Return one line for people; names are padded to `width` so that lines align."""
     answered = prediction.status == "ok"
     columns = [
-        f"{printable(prediction.file):<{width}}",
+        f"{scan_name(prediction.file, prediction.dicom):<{width}}",
         f"{prediction.modality or '-':<4}",
         f"{prediction.label if answered else prediction.status:<9}",
         f"P(covid) {prediction.probability:.3f}" if answered else f"{'-':<14}",
@@ -44,7 +61,7 @@ def text_line(prediction: Prediction, width: int = 0) -> str:
         columns.append(prediction.reason)
     elif answered and len(prediction.labels) > 1:
         columns.append(f"{' and '.join(prediction.labels)} both remain possible")
-    return "  ".join(columns)
+    return "  ".join(columns + contradictions(prediction.dicom))
 
 
 def json_line(record: dict[str, Any]) -> str:
@@ -65,6 +82,7 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "operating_point": None,
         "network": None,
         "reason": error.reason,
+        "dicom": None,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
     }

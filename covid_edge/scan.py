@@ -9,6 +9,8 @@ Training and the device read scans by this one function; its rules decide what t
 - Colour becomes grey by ITU-R 601 (Pillow's ``convert("L")``); transparency shows black.
 - More than 8 bits are scaled linearly, from the least and greatest value held, to 0..255.
 - EXIF orientation is applied.
+
+DICOM has rules of its own, in :mod:`covid_edge.dicom`, which is imported when a file is one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from .errors import ScanError
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "Scan", "read_scan"]
+    from .dicom import Tags
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Scan", "is_dicom", "read_scan"]
 
 #: Pictures of more pixels than this (64 megapixels) are not decoded. A full-field digital
 #: radiograph has about 10; Pillow's own guard against decompression bombs starts at 85.
@@ -47,6 +51,7 @@ _KINDS = {  # first bytes -> Pillow plugin
     b"GIF89a": "Gif",
 }
 _HEAD = 132  # bytes looked at: DICOM's mark comes last, after a preamble of 128
+_BARE_DICOM = (b"\2\0", b"\10\0", b"\0\10")  # the first group of one without that: 0002, 0008
 
 _ORIENTATION = 274  # EXIF and TIFF tag
 _PHOTOMETRIC = 262  # TIFF tag; 0: white is zero
@@ -63,12 +68,16 @@ class Scan:
     pixels : ndarray of uint8, shape (height, width)
         Grey, 0 black to 255 white, C-contiguous, read-only.
     source_mode : str
-        Pillow's name of what the file held: ``"L"``, ``"RGB"``, ``"I;16"``...
+        Pillow's name of what the file held: ``"L"``, ``"RGB"``, ``"I;16"``...; of a DICOM file its
+        photometric interpretation.
+    tags : covid_edge.dicom.Tags or None
+        What the tags of a DICOM file say of the picture.
     """
 
     path: str
     pixels: np.ndarray
     source_mode: str
+    tags: Tags | None = None
 
     @property
     def height(self) -> int:
@@ -79,13 +88,20 @@ class Scan:
         return self.pixels.shape[1]
 
 
-def read_scan(path: str | os.PathLike[str]) -> Scan:
-    """Decode a PNG, JPEG, BMP, TIFF, WebP or GIF file to grey pixels.
+def read_scan(
+    path: str | os.PathLike[str],
+    frame: int | None = None,
+    window: tuple[float, float] | None = None,
+    include_ids: bool = False,
+) -> Scan:
+    """Decode a PNG, JPEG, BMP, TIFF, WebP, GIF or DICOM file to grey pixels.
 
     Parameters
     ----------
     path : str or path-like
         The file. It must be a regular file holding one picture.
+    frame, window, include_ids
+        Of a DICOM file alone: see :func:`covid_edge.dicom.read_dicom`.
 
     Returns
     -------
@@ -100,6 +116,11 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
     name = os.fspath(path)
     try:
         with open(name, "rb", opener=_open_regular) as file:
+            if _has_dicom_mark(file.read(_HEAD)):
+                from .dicom import read_dicom
+
+                return Scan(name, *read_dicom(name, file, frame, window, include_ids))
+            file.seek(0)
             return Scan(name, *_decode(name, file))
     except ScanError:
         raise
@@ -110,6 +131,19 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise ScanError(name, f"cannot be opened: {reason}") from None
+
+
+def is_dicom(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file can be read and begins as a DICOM file does."""
+    try:
+        with open(path, "rb", opener=_open_regular) as file:
+            return _has_dicom_mark(file.read(_HEAD))
+    except (OSError, ScanError, ValueError):
+        return False
+
+
+def _has_dicom_mark(head: bytes) -> bool:
+    return head[128:] == b"DICM"
 
 
 def _open_regular(name: str, flags: int) -> int:
@@ -150,10 +184,10 @@ def _plugin(name: str, file: BinaryIO) -> type[PIL.Image.Image]:
     kind = next((kind for mark, kind in _KINDS.items() if head.startswith(mark)), None)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
-    if head[128:] == b"DICM":
-        raise ScanError(name, "DICOM is not read by this version; export the picture as PNG")
+    if kind is None and head[:2] in _BARE_DICOM:
+        raise ScanError(name, "a bare DICOM data set, or no picture; export it as a DICOM file")
     if kind is None:
-        raise ScanError(name, "not a picture (PNG, JPEG, BMP, TIFF, WebP or GIF)")
+        raise ScanError(name, "not a picture (PNG, JPEG, BMP, TIFF, WebP, GIF or DICOM)")
     return getattr(importlib.import_module(f"PIL.{kind}ImagePlugin"), f"{kind}ImageFile")
 
 

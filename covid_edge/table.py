@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Table"]
 
-#: The keys of a JSON line, those of an object in it after its own and a dot.
+#: The keys of a JSON line, those of an object in it after its own and a dot. IDs of DICOM files are
+#: in JSON alone.
 COLUMNS = (
     "file",
     "status",
@@ -30,6 +31,10 @@ COLUMNS = (
     "network.file",
     "network.device",
     "reason",
+    "dicom.modality",
+    "dicom.frame",
+    "dicom.frames",
+    "dicom.contradictions",
     "latency_ms.read",
     "latency_ms.preprocess",
     "latency_ms.inference",

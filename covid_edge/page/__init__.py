@@ -48,6 +48,8 @@ class Page:
         The file.
     bundle : Bundle
         The one that answers.
+    window : (float, float), optional
+        Centre and width that DICOM files are looked at with, whatever they say.
 
     Raises
     ------
@@ -55,8 +57,11 @@ class Page:
         No such file can be written.
     """
 
-    def __init__(self, path: str, bundle: Bundle) -> None:
+    def __init__(
+        self, path: str, bundle: Bundle, window: tuple[float, float] | None = None
+    ) -> None:
         self._bundle = bundle
+        self._window = window
         self._identity = {
             "name": bundle.name,
             "version": bundle.version,
@@ -81,7 +86,7 @@ class Page:
         """
         number = sum(self._verdicts.values()) + 1
         scan = sections.Section(number, record(outcome, self._identity), self._bundle)
-        self._sections.write(scan.html(*shown(outcome)))
+        self._sections.write(scan.html(*shown(outcome, self._window)))
         with self._told():
             self._rows.write(scan.row().encode("utf-8", "backslashreplace"))
         self._verdicts[scan.verdict] += 1

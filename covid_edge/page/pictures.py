@@ -43,8 +43,10 @@ class Picture:
     height: int
 
 
-def shown(outcome: Prediction | ScanError) -> tuple[Picture | None, Picture | None]:
-    """Return the scan and its heatmap, each None if there is none.
+def shown(
+    outcome: Prediction | ScanError, window: tuple[float, float] | None = None
+) -> tuple[Picture | None, Picture | None]:
+    """Return the scan, by the window asked for, and its heatmap; each None if there is none.
 
     The scan is read again: no answer holds its pixels, which would be much to keep in flight. It
     may be gone by now, or lie elsewhere than an executor's machine saw it.
@@ -52,7 +54,7 @@ def shown(outcome: Prediction | ScanError) -> tuple[Picture | None, Picture | No
     if isinstance(outcome, ScanError):
         return None, None
     try:
-        pixels = read_scan(outcome.file).pixels
+        pixels = read_scan(outcome.source.path, outcome.source.frame, window).pixels
     except ScanError:
         return None, None
     heatmap = getattr(outcome, "heatmap", None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..report import printable
+from ..report import contradictions, printable, scan_name
 from .pictures import Picture, colour_bar
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Section:
         self._said = said
         self._bundle = bundle
         self._model = _model(said, bundle)
-        self._name = escape(printable(said["file"]))
+        self._name = escape(scan_name(said["file"], said["dicom"]))
         self._kind = escape(_capital(said["modality"])) if said["modality"] else ""
 
     def row(self) -> str:
@@ -192,7 +192,7 @@ height="{scan.height}" alt="{self._kind or "Picture"} {self._name}">{over}</div>
         return (
             f'<p class="answer">{_badge(self.verdict)} <span class="kind">{self._kind}</span></p>\n'
             f'<p class="possible">{_unbroken(_possible(said, model))}</p>\n'
-            f"{_scale(said, model)}{_facts([*facts, *self._made()])}"
+            f"{_doubts(said)}{_scale(said, model)}{_facts([*facts, *self._made()])}"
         )
 
     def _refusal(self) -> str:
@@ -400,3 +400,9 @@ def _asset(name: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _doubts(said: dict[str, Any]) -> str:
+    """What the scan's tags say against its picture."""
+    sentences = contradictions(said["dicom"])
+    return "".join(f'<p class="why">{escape(_sentence(words))}</p>\n' for words in sentences)

@@ -26,6 +26,7 @@ KEYS = [
     "operating_point",
     "network",
     "reason",
+    "dicom",
     "latency_ms",
     "bundle",
 ]

@@ -14,6 +14,7 @@ HEAVY = {"tensorflow", "keras", "cv2", "matplotlib", "pydicom", "sklearn", "scip
 
 PREDICTOR = {
     "errors",
+    "files",
     "scan",
     "bundle",
     "preprocess",
@@ -27,8 +28,9 @@ PREDICTOR = {
 ALLOWED = {
     "errors": set(),
     "delegates": {"errors"},
-    "files": {"errors"},
+    "files": {"errors", "scan"},
     "scan": {"errors"},
+    "dicom": {"errors", "scan"},
     "interpreter": {"errors"},
     "imgproc": {"errors", "_kernels"},
     "preprocess": {"errors", "imgproc", "_kernels"},
@@ -38,8 +40,8 @@ ALLOWED = {
     "predictor": PREDICTOR,
     "many": {"predictor", *PREDICTOR},
     "cluster": {"errors"},
-    "outfile": {"errors", "files"},
-    "table": {"errors", "files", "outfile", "report", "delegates"},
+    "outfile": {"errors", "files", "scan"},
+    "table": {"errors", "files", "scan", "outfile", "report", "delegates"},
     "page": {
         "errors",
         "files",
@@ -85,9 +87,15 @@ def test_a_prediction_loads_nothing_heavy_and_one_decoder():
     code = f"from covid_edge.cli import main; assert main({arguments}) == 0"
     loaded = loaded_by(code)
     assert not HEAVY & loaded
-    unneeded = {"covid_edge_convert", "covid_edge.bench", "importlib.metadata", "asyncio"}
+    unneeded = {
+        "covid_edge_convert",
+        "covid_edge.dicom",
+        "covid_edge.bench",
+        "importlib.metadata",
+        "asyncio",
+    }
     assert not unneeded & loaded
     assert not {"covid_edge.outfile", "covid_edge.table", "covid_edge.page"} & loaded
-    assert not {"covid_edge.many", "concurrent.futures", "distributed"} & loaded
+    assert not {"covid_edge.dicom", "covid_edge.many", "concurrent.futures", "distributed"} & loaded
     plugins = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
     assert plugins == {"PIL.PngImagePlugin"}

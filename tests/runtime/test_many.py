@@ -21,6 +21,7 @@ from conftest import BRIGHT, DARK, MIDDLE, TOY
 from covid_edge import Predictor, predict_many
 from covid_edge.bundle import Bundle
 from covid_edge.errors import BundleError, CovidEdgeError, ScanError, UsageError, WorkerError
+from covid_edge.files import Source
 from covid_edge.many import IN_FLIGHT, _answer_there
 
 
@@ -204,7 +205,7 @@ def test_a_damaged_network_is_raised(toy_copy, flat):
 
 
 def test_another_machine_names_itself_and_its_bundle():
-    answer = _answer_there("0" * 64, (("bundle", str(TOY)),), "a.png", "a.png")
+    answer = _answer_there("0" * 64, (("bundle", str(TOY)),), Source("a.png"))
     assert isinstance(answer, BundleError)
     sha256 = Bundle.load(TOY).sha256
     assert f"of SHA-256 {sha256[:12]}, where 000000000000 was asked for" in str(answer)

@@ -269,8 +269,8 @@ def test_text_named_png(put):
     refuses(put(b"This is no picture.\n"), "not a picture", "PNG, JPEG")
 
 
-def test_dicom_is_named(put):
-    refuses(put(bytes(128) + b"DICM" + bytes(100), "a.dcm"), "DICOM", "export")
+def test_a_bare_dicom_data_set_is_named(put):
+    refuses(put(bytes.fromhex("0800 0500 4353 0a00") + b"ISO_IR 100"), "bare DICOM", "export")
 
 
 def test_gigantic_size_is_refused_from_the_header(put):
