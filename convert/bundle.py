@@ -30,11 +30,12 @@ from covid_edge_convert.calibrate import (
     probability,
 )
 from covid_edge_convert.card import model_card
+from covid_edge_convert.checkpoints import write_text
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
 from covid_edge_convert.distill import TAUGHT
 from covid_edge_convert.drift import check_drift, drift
 from covid_edge_convert.evaluate import answer, summarise
-from covid_edge_convert.evidence import write_evidence
+from covid_edge_convert.evidence import write_evidence, write_folds
 from covid_edge_convert.quantize import run_model
 from covid_edge_convert.recipes import Recipe
 from covid_edge_convert.router import LABELS, SPEC, router_pixels
@@ -205,6 +206,21 @@ def write_bundle(
     return figures
 
 
+def add_folds(folder: Path, run: RunFolder) -> None:
+    """Put the folds of a run's protocols into the evidence of a bundle that is there.
+
+    Raises
+    ------
+    BundleError
+        ``folder`` holds no bundle.
+    """
+    Bundle.load(folder)
+    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    for path in write_folds(run, folder):
+        manifest["evidence"][path.stem] = _entry(path)
+    _write_json(folder / "bundle.json", manifest)
+
+
 def _modality(
     scans,
     modality: str,
@@ -372,4 +388,4 @@ def _entry(path: Path) -> dict:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

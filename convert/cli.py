@@ -279,18 +279,38 @@ def evaluate(data, folder, out, quick) -> None:
 @click.option("--fold", metavar="NAME", help="This fold alone, as in sars-cov-2-ct.")
 @click.option("--schedule", metavar="SIZExEPOCHS[,…]", help="Of every encoder; a short one to try.")
 @click.option("--whole", is_flag=True, help="All of MMTL; without it task-specific encoders alone.")
+@click.option("--half", is_flag=True, help="Encoders look at half the size: a quarter of the time.")
+@click.option(
+    "--bundle",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Put the results of all folds so far into the evidence of this bundle.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def protocols(data, root, adversarial, protocol, modality, fold, schedule, whole, quiet) -> None:
-    """Train and measure on other splits of a run's scans; `bundle` takes the results along."""
-    from covid_edge_convert.data import MODALITIES
-    from covid_edge_convert.protocols import run_protocol
+def protocols(
+    data, root, adversarial, protocol, modality, fold, schedule, whole, half, folder, quiet
+) -> None:
+    """Train and measure on other splits of a run's scans; `bundle` takes the results along.
 
+    A run that has not begun begins with the default preset.
+    """
+    from covid_edge_convert.bundle import add_folds
+    from covid_edge_convert.data import MODALITIES, load_scans
+    from covid_edge_convert.protocols import run_protocol
+    from covid_edge_convert.recipes import PRESETS
+    from covid_edge_convert.runs import RunFolder
+
+    if not RunFolder(root, adversarial).recipe.is_file():
+        recipe = PRESETS["default"]
+        RunFolder(root, adversarial).begin(recipe, load_scans(data, recipe.seed))
     scans, recipe, run = _begun(data, root, adversarial)
     modalities = MODALITIES if modality == "both" else (modality,)
     for path in run_protocol(
-        scans, recipe, run, protocol, modalities, schedule, fold, whole, int(not quiet)
+        scans, recipe, run, protocol, modalities, schedule, fold, whole, half, int(not quiet)
     ):
         click.echo(path)
+    if folder is not None:
+        add_folds(folder, run)
 
 
 def _begun(data: Path, root: Path, adversarial: bool):

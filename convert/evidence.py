@@ -109,14 +109,21 @@ def write_evidence(scans: Scans, recipe: Recipe, run: RunFolder, folder: Path) -
     paths.append(folder / "features.npz")
     np.savez_compressed(paths[-1], **{k: v.astype(np.float16) for k, v in features.items()})
 
+    return paths + write_folds(run, folder)
+
+
+def write_folds(run: RunFolder, folder: Path) -> list[Path]:
+    """Write ``protocols.csv`` and ``folds.csv`` of the folds that a run has, if it has any."""
     folds, answers = [], []
     for path in sorted(run.protocols.glob("*/*/fold.csv")):
         folds += _rows(path)
         answers += _rows(path.with_name("logits.csv"))
-    if folds:
-        paths.append(write_csv(folder / "protocols.csv", LOGIT_COLUMNS, answers))
-        paths.append(write_csv(folder / "folds.csv", FOLD_COLUMNS, folds))
-    return paths
+    if not folds:
+        return []
+    return [
+        write_csv(folder / "protocols.csv", LOGIT_COLUMNS, answers),
+        write_csv(folder / "folds.csv", FOLD_COLUMNS, folds),
+    ]
 
 
 def stage_logits(

@@ -9,9 +9,10 @@ flat picture of :data:`DARK` is an X-ray to it (of :data:`DOUBTFUL` one that may
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             shared = "toy_run" if "toy_run" in item.fixturenames else str(item.path)
             item.add_marker(pytest.mark.xdist_group(shared))
+
+
+@pytest.fixture(autouse=True)
+def _pipes_break_with_an_error() -> Iterator[None]:
+    """`covid_edge.cli.main` lets a broken pipe end the process; here it would end the tests."""
+    kept = signal.getsignal(signal.SIGPIPE) if hasattr(signal, "SIGPIPE") else None
+    yield
+    if kept is not None:
+        signal.signal(signal.SIGPIPE, kept)
 
 
 @pytest.fixture

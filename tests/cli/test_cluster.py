@@ -34,7 +34,7 @@ def cluster(tmp_path):
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=60,
         ) as cluster,
     ):
@@ -112,7 +112,7 @@ def test_a_bundle_damaged_there_is_one_sentence_and_ends_with_5(predict, flat, t
 
 CLUSTER = """
 import sys, distributed
-with distributed.LocalCluster(n_workers=1, dashboard_address=None) as cluster:
+with distributed.LocalCluster(n_workers=1, dashboard_address=":0") as cluster:
     print(cluster.scheduler_address, flush=True)
     sys.stdin.read()
 """

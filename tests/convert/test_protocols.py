@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from covid_edge.bundle import Bundle
+from covid_edge_convert.bundle import add_folds
 from covid_edge_convert.data import DataError, Scans
+from covid_edge_convert.evidence import load_evidence
 from covid_edge_convert.protocols import image_level, leave_one_source_out, run_protocol
 
 
@@ -89,6 +93,17 @@ def test_a_fold_is_trained_and_answers_its_val_and_test(toy_run):
     stamp = done.stat().st_mtime_ns
     assert run_protocol(*run, verbose=0) == [done]
     assert done.stat().st_mtime_ns == stamp
+
+
+def test_folds_join_the_evidence_of_a_bundle(toy_run, tmp_path):
+    run_protocol(
+        toy_run.scans, toy_run.recipe, toy_run.run, "image-level", ("ct",), "32x2", verbose=0
+    )
+    shutil.copytree(toy_run.bundle, tmp_path / "bundle")
+    add_folds(tmp_path / "bundle", toy_run.run)
+    evidence = load_evidence(Bundle.load(tmp_path / "bundle"))
+    assert ("image-level", "ct") in {(f["protocol"], f["modality"]) for f in evidence.folds}
+    assert np.isfinite(evidence.protocols["logit"]).all()
 
 
 def test_the_whole_system_is_trained_on_the_papers_split(toy_run):
