@@ -18,11 +18,13 @@ import click
 
 from . import __version__
 from .delegates import DEVICES
-from .errors import CovidEdgeError, ScanError
+from .errors import CovidEdgeError, ScanError, UsageError
 from .report import printable
 
 if TYPE_CHECKING:
+    from .page import Page
     from .predictor import Prediction, Predictor
+    from .table import Table
 
 __all__ = ["cli", "main"]
 
@@ -36,9 +38,13 @@ _EPILOG = """"uncertain" means that both labels remain possible at the bundle's 
 class (`covid-edge info` says which), a promise for scans like those that it was calibrated on, not
 for those of other hospitals. The operating points balanced and sensitive always choose a label.
 
+The files of --csv and --report take their names when they are complete. What a run that is broken
+off has answered is in FILE.part, in whole rows and sections.
+
 \b
 Exit codes:
   0  every scan was answered, "uncertain" included
+  1  the output cannot be written
   2  the command was not understood
   3  a file could not be read (also when others were refused)
   4  a scan was refused: not a chest X-ray or chest CT
@@ -117,6 +123,8 @@ def cli() -> None:
     show_default=True,
     help="How a probability becomes a label.",
 )
+@click.option("--csv", metavar="FILE", help="Write a table too: a row for each scan.")
+@click.option("--report", metavar="FILE", help="Write a page too, to read in a browser or print.")
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -128,6 +136,8 @@ def predict(
     device: str,
     delegate: str | None,
     operating_point: str,
+    csv: str | None,
+    report: str | None,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
@@ -164,7 +174,9 @@ def predict(
             from .many import predict_many
 
             outcomes = predict_many(scans, workers=workers, **settings)
-        return _answer(predictor.identity, scans, outcomes, as_json)
+        with _written(predictor, csv, report) as files:
+            outcomes = _written_too(outcomes, files)
+            return _answer(predictor.identity, scans, outcomes, as_json)
 
 
 @cli.command()
@@ -315,6 +327,42 @@ def _answer(
             else:
                 step(click.echo, text_line(outcome, width))
     return next(code for code in (ScanError.exit_code, EXIT_REFUSED, 0) if code in codes)
+
+
+@contextmanager
+def _written(
+    predictor: Predictor, csv: str | None, report: str | None
+) -> Iterator[list[Table | Page]]:
+    """Yield the files of --csv and --report; say where the answers are if the run is broken off."""
+    if csv and report and os.path.realpath(csv) == os.path.realpath(report):
+        raise UsageError(f"--csv and --report are one file: {csv}")
+    files: list[Table | Page] = []
+    try:
+        if csv is not None:
+            from .table import Table
+
+            files.append(Table(csv, predictor.identity))
+        if report is not None:
+            from .page import Page
+
+            files.append(Page(report, predictor.bundle))
+        yield files
+        for file in files:
+            file.finish()
+    except BaseException:
+        for kept in filter(None, [file.stop() for file in files]):
+            words = f"covid-edge: not finished; what was answered is in {printable(kept)}"
+            click.echo(words, err=True)
+        raise
+
+
+def _written_too(
+    outcomes: Iterable[Prediction | ScanError], files: Iterable[Table | Page]
+) -> Iterator[Prediction | ScanError]:
+    for outcome in outcomes:
+        for file in files:  # before it is shown: they shall never know less than has been seen
+            file.add(outcome)
+        yield outcome
 
 
 @contextmanager

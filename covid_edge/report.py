@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .predictor import Prediction
 
-__all__ = ["describe", "error_record", "info_text", "json_line", "printable", "text_line"]
+__all__ = [
+    "describe",
+    "error_record",
+    "info_text",
+    "json_line",
+    "printable",
+    "record",
+    "text_line",
+]
 
 
 def printable(name: str) -> str:
@@ -60,6 +68,11 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
     }
+
+
+def record(outcome: Prediction | ScanError, bundle: dict[str, str]) -> dict[str, Any]:
+    """Return the keys and values of a JSON line, whichever the outcome."""
+    return error_record(outcome, bundle) if isinstance(outcome, ScanError) else outcome.to_dict()
 
 
 def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError | None]:

@@ -35,14 +35,6 @@ def pytest_report_header() -> str:
     return f"covid-edge {__version__}, {package} {runtime_version(package)}, numpy {np.__version__}"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``-n 2 --dist loadgroup``, a file's tests share its fixtures, and all the toy run."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            shared = "toy_run" if "toy_run" in item.fixturenames else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(autouse=True)
 def _pipes_break_with_an_error() -> Iterator[None]:
     """`covid_edge.cli.main` lets a broken pipe end the process; here it would end the tests."""

@@ -38,6 +38,18 @@ ALLOWED = {
     "predictor": PREDICTOR,
     "many": {"predictor", *PREDICTOR},
     "cluster": {"errors"},
+    "outfile": {"errors", "files"},
+    "table": {"errors", "files", "outfile", "report", "delegates"},
+    "page": {
+        "errors",
+        "files",
+        "outfile",
+        "report",
+        "delegates",
+        "scan",
+        "page.pictures",
+        "page.sections",
+    },
     "bench": {"predictor", *PREDICTOR},
 }
 
@@ -75,6 +87,7 @@ def test_a_prediction_loads_nothing_heavy_and_one_decoder():
     assert not HEAVY & loaded
     unneeded = {"covid_edge_convert", "covid_edge.bench", "importlib.metadata", "asyncio"}
     assert not unneeded & loaded
+    assert not {"covid_edge.outfile", "covid_edge.table", "covid_edge.page"} & loaded
     assert not {"covid_edge.many", "concurrent.futures", "distributed"} & loaded
     plugins = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
     assert plugins == {"PIL.PngImagePlugin"}
