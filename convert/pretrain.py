@@ -298,12 +298,16 @@ def begin(encoder: keras.Model, start: keras.Model | str | None, pixels: np.ndar
         _start_from_file(encoder, Path(start), pixels)
 
 
+def some(pixels: np.ndarray) -> np.ndarray:
+    """Those of the scans, drawn at random, that statistics of BatchNorms are measured on."""
+    return pixels[np.random.default_rng(0).permutation(len(pixels))[:STATISTICS]]
+
+
 def _start_from_file(encoder: keras.Model, path: Path, pixels: np.ndarray) -> None:
     """Weights out of one of the kinds of files that an encoder can begin with."""
-    drawn = np.random.default_rng(0).permutation(len(pixels))[:STATISTICS]
     if path.suffix == ".tflite":
-        start_from_tflite(encoder, path, pixels[drawn])
+        start_from_tflite(encoder, path, some(pixels))
     elif path.suffix == ".tgz":
-        start_from_resnet(encoder, path, pixels[drawn])
+        start_from_resnet(encoder, path, some(pixels))
     else:
         encoder.load_weights(path)

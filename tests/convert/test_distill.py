@@ -229,6 +229,13 @@ def test_a_teacher_that_looks_at_other_sizes_is_refused_before_anything_is_writt
     assert not (tmp_path / "run").exists()
 
 
+def test_only_an_efficientnet_lite_begins_with_its_teachers_efficientnet(toy_run, tmp_path):
+    table, pixels = shown(toy_run, "ct")
+    teacher = Teacher(Bundle.load(toy_run.bundle), "ct")
+    with pytest.raises(RecipeError, match=r"Tiny cannot begin with .*ct.int8.tflite, whose enc"):
+        distill("Tiny", "ct", teacher, pixels, table, Schedule((64,)), tmp_path, 1, "teacher")
+
+
 def test_an_unknown_teacher_is_told_in_one_sentence(toy_run, tmp_path):
     where = ["--data", str(toy_run.scans.root), "--run", str(tmp_path / "run")]
     result = CliRunner().invoke(cli, ["train", *where, "--preset", "lite", "--teacher", "nobody"])
