@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped int8 networks against the same graph in fp32 and in other engines, on one thread."""
+"""The shipped int8 networks against fp32, other engines and each other, on one thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 import peers
 from covid_edge.bundle import Bundle
+from covid_edge.errors import BundleError
 from covid_edge.interpreter import Interpreter
 
 # What the tools of other engines warn of among themselves is not ours to mend.
@@ -30,6 +31,22 @@ def network(request):
 def test_inference_int8_against_fp32(versus, network):
     ours, fp32, shape, _ = network
     versus(ours, partial(Interpreter(fp32).run, peers.noise(shape, 1)[0]), "fp32")
+
+
+@pytest.mark.parametrize("modality", ["xray", "ct"])
+def test_inference_lite_against_mmtl(versus, modality):
+    try:
+        entries = [Bundle.load(name).modalities[modality] for name in ("lite", "mmtl")]
+    except BundleError as error:
+        pytest.skip(str(error))
+    lite, mmtl = (
+        partial(
+            Interpreter(entry.model("cpu-int8").file.path).run,
+            peers.noise(entry.preprocess.size, 1)[0],
+        )
+        for entry in entries
+    )
+    versus(lite, mmtl, "mmtl")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from covid_edge_convert.calibrate import (
 from covid_edge_convert.card import model_card
 from covid_edge_convert.checkpoints import write_text
 from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.distill import TAUGHT
 from covid_edge_convert.drift import check_drift, drift
 from covid_edge_convert.evaluate import answer, summarise
 from covid_edge_convert.evidence import write_evidence, write_folds
@@ -41,7 +42,6 @@ from covid_edge_convert.router import LABELS, SPEC, router_pixels
 from covid_edge_convert.router import targets as router_targets
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.shortcuts import shortcut_figures
-from covid_edge_convert.systems import ROLES
 from covid_edge_convert.targets import KINDS
 
 # Good scans that the router may refuse on val; its threshold is set by this.
@@ -159,7 +159,7 @@ def write_bundle(
         "schema": SCHEMA,
         "name": name,
         "version": version,
-        "system": "mmtl",
+        "system": "mmtl" if recipe.teacher is None else "single",
         "created": datetime.now(timezone.utc).date().isoformat(),
         "intended_use": INTENDED_USE,
         "notice": NOTICE,
@@ -167,8 +167,7 @@ def write_bundle(
         "modalities": modalities,
         "training": {
             "recipe": json.loads(run.recipe.read_text(encoding="utf-8")),
-            "adversarial": run.adversarial,
-            "mixing": json.loads(run.distances.read_text(encoding="utf-8")),
+            **_learned(recipe, run),
             "sources": _sources(scans),
             # Modalities in which no source has both labels: the source gives the label away.
             "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
@@ -274,7 +273,7 @@ def _modality(
 
     entry = {
         "preprocess": spec.to_dict(),
-        "encoders": dict(zip(ROLES, recipe.encoders[modality])),
+        "encoders": dict(zip(recipe.roles, recipe.encoders[modality])),
         "labels": ["non-covid", "covid"],
         "models": [model(target) for target in targets],
     }
@@ -330,6 +329,15 @@ def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
         "temperature": temperature,
         "accept": round(accept, 3),
     }
+
+
+def _learned(recipe: Recipe, run: RunFolder) -> dict:
+    """What MMTL's modalities had in common, or who taught students."""
+    if recipe.teacher is not None:
+        teacher = json.loads(run.teacher.read_text(encoding="utf-8"))
+        return {"teacher": {**teacher, "share": TAUGHT}}
+    mixing = json.loads(run.distances.read_text(encoding="utf-8"))
+    return {"adversarial": run.adversarial, "mixing": mixing}
 
 
 def _shared_sources(scans: Scans, modality: str) -> bool:

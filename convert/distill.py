@@ -9,6 +9,7 @@ patient and consistent", Beyer et al. 2022).
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,9 @@ from covid_edge.bundle import Bundle
 from covid_edge.interpreter import Interpreter
 from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.calibrate import probability
-from covid_edge_convert.checkpoints import Checkpoints, save_weights
-from covid_edge_convert.data import MODALITIES, Scans
-from covid_edge_convert.imagenet import PACKAGES, start_from_imagenet
+from covid_edge_convert.checkpoints import Checkpoints, save_weights, write_text
+from covid_edge_convert.data import MODALITIES, SPECS, Scans
+from covid_edge_convert.lighten import lighten
 from covid_edge_convert.pretrain import (
     JIT,
     TASKS,
@@ -30,19 +31,63 @@ from covid_edge_convert.pretrain import (
     Schedule,
     Styles,
     adamw,
+    begin,
     reseed,
+    some,
     targets,
 )
+from covid_edge_convert.recipes import Recipe, RecipeError
+from covid_edge_convert.router import LABELS, SPEC
+from covid_edge_convert.runs import RunFolder
+from covid_edge_convert.systems import student_of
+from covid_edge_convert.warm_start import start_from_tflite
 
+LITE, HEAVIER = "EfficientNetLite0", ("EfficientNetB0", "EfficientNetB1")
 TAUGHT = 0.7  # share of the teacher in what a student learns; the rest is the label
 
 
-def build_student(name: str) -> keras.Model:
-    """Encoder ``name`` and one dense layer: (batch, h, w, 1) grey → (batch, 1) COVID logit."""
-    encoder = build_encoder(name)
-    x = keras.layers.Dropout(0.2, name="dropout")(encoder.output)
-    logit = keras.layers.Dense(1, dtype="float32", name="logit")(x)
-    return keras.Model(encoder.input, logit, name="student")
+def find_teacher(recipe: Recipe) -> Bundle:
+    """The bundle that the recipe's students learn from.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or it is damaged.
+    RecipeError
+        It lacks a modality, or prepares scans in another way than this version does.
+    """
+    bundle = Bundle.load(recipe.teacher)
+    specs = {m: recipe.spec(SPECS[m]) for m in MODALITIES}
+    if {m: bundle.modalities[m].preprocess for m in MODALITIES if m in bundle.modalities} != specs:
+        raise RecipeError(
+            f"{bundle.path} does not look at {' and '.join(MODALITIES)} as this recipe does "
+            f"({recipe.input_size} pixels a side); name another --teacher."
+        )
+    if (bundle.router.preprocess, bundle.router.labels) != (SPEC, LABELS):
+        raise RecipeError(f"{bundle.path} has another kind of router; name another --teacher.")
+    for file in bundle.files.values():
+        file.check()
+    return bundle
+
+
+def adopt(teacher: Bundle, run: RunFolder) -> None:
+    """Note in the run folder whose students it holds, and keep the teacher's router for them.
+
+    Raises
+    ------
+    RecipeError
+        They were taught by another bundle.
+    """
+    known = {"name": teacher.name, "version": teacher.version, "sha256": teacher.sha256}
+    if not run.teacher.is_file():
+        run.taught_router.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(teacher.router.model.path, run.taught_router)
+        write_text(run.teacher, json.dumps(known, indent=1))
+    elif json.loads(run.teacher.read_text(encoding="utf-8")) != known:
+        raise RecipeError(
+            f"{run.teacher}: these students were taught by another bundle than {teacher.path}; "
+            "name that --teacher, or another --run folder."
+        )
 
 
 class Teacher:
@@ -58,14 +103,40 @@ class Teacher:
         part = bundle.modalities[modality]
         model = part.models[0]
         self.size = part.preprocess.size
+        self.encoder = bundle.extra["modalities"][modality]["encoders"].get("task_specific")
+        self.path = model.file.path
         self._calibration = model.calibration.scale, model.calibration.bias
-        self._network = Interpreter(model.file.path)
+        self._network = Interpreter(self.path)
 
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """Calibrated probability of COVID of views, float32 (n, h, w, 1) → float32 (n,)."""
         pixels = np.clip(views[..., 0] + 0.5, 0, 255).astype(np.uint8)
         logits = np.array([self._network.run(view)[0] for view in pixels])
         return probability(logits, *self._calibration).astype(np.float32)
+
+    def begin(self, student: keras.Model, pixels: np.ndarray) -> None:
+        """Set the weights of a student's encoder in place to those of the teacher's own.
+
+        Parameters
+        ----------
+        student : keras.Model
+            EfficientNetLite0, of `covid_edge_convert.backbones.build_encoder`.
+        pixels : ndarray of uint8, shape (n, s, s)
+            Training scans.
+
+        Raises
+        ------
+        RecipeError
+            Student or teacher has another encoder.
+        """
+        if student.name != LITE or self.encoder not in HEAVIER:
+            raise RecipeError(
+                f"{student.name} cannot begin with {self.path}, whose encoder is {self.encoder}: "
+                f"only {LITE} with {' or '.join(HEAVIER)}; give another --start."
+            )
+        full = build_encoder(self.encoder)
+        start_from_tflite(full, self.path, some(pixels))
+        lighten(student, full, some(pixels))
 
 
 class TaughtScans(keras.utils.PyDataset):
@@ -109,12 +180,11 @@ def distill(
     schedule: Schedule,
     folder: Path,
     seed: int,
+    start: str | None = None,
     verbose: int = 1,
     lungs: np.ndarray | None = None,
 ) -> Path:
     """Train a student of one modality; resume from the last finished epoch; skip what is done.
-
-    It begins with ImageNet's weights where there are any.
 
     Parameters
     ----------
@@ -131,6 +201,9 @@ def distill(
     folder : Path
         Holds checkpoints, ``log.jsonl`` and, at the end, the student's weights.
     seed : int
+    start : str, optional
+        What its encoder begins with: ``"teacher"`` (`Teacher.begin`), or as
+        `covid_edge_convert.pretrain.begin` has it.
     verbose : int
     lungs : ndarray of bool, shape (n, s, s), optional
         Their masks, as for `covid_edge_convert.pretrain.pretrain`.
@@ -142,7 +215,9 @@ def distill(
     Raises
     ------
     ImageNetError
-        If the ImageNet weights are not installed.
+        If it begins with ImageNet and the weights are not installed.
+    RecipeError
+        If it begins with the teacher, whose encoder is another.
     """
     done = folder / "student.weights.h5"
     if done.is_file():
@@ -150,10 +225,12 @@ def distill(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
-    student = build_student(name)
-    if name in PACKAGES:
-        encoder = keras.Model(student.input, student.get_layer("avg_pool").output, name=name)
-        start_from_imagenet(encoder)
+    encoder = build_encoder(name)
+    if start == "teacher":
+        teacher.begin(encoder, pixels[train])
+    else:
+        begin(encoder, start, pixels[train])
+    student = student_of(encoder)
     student.compile(
         adamw(schedule, len(train)),
         keras.losses.BinaryCrossentropy(from_logits=True),

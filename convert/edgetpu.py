@@ -21,6 +21,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from covid_edge.errors import CovidEdgeError
+from covid_edge_convert.tflite_file import kind_of, read_model
 
 ON_CHIP = 8_000_000  # bytes for weights; what else the chip keeps there makes it a little less
 COMPILER = "edgetpu_compiler"
@@ -75,7 +76,6 @@ VERSIONS = {
 MEAN_POSITIONS = 64 * 128
 SOFTMAX_ELEMENTS = 16_000
 
-_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
 _BYTES = (schema.TensorType.INT8, schema.TensorType.UINT8)
 # A constant may also be a bias, a shape or axes.
 _CONSTANTS = (*_BYTES, schema.TensorType.INT32)
@@ -150,13 +150,7 @@ def check(path: Path) -> Check:
     EdgeTPUError
         If the file cannot be read, or is no TFLite file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EdgeTPUError(f"{path} cannot be read: {error.strerror}.") from None
-    if content[4:8] != b"TFL3":
-        raise EdgeTPUError(f"{path} is not a TFLite file.")
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = read_model(path, EdgeTPUError)
     operations, buffers = [], set()
     for graph in model.subgraphs:
         for operator in graph.operators:
@@ -172,10 +166,8 @@ class _View:
 
     def __init__(self, model, graph, operator):
         self.model = model
-        code = model.operatorCodes[operator.opcodeIndex]
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        self.kind = code.customCode.decode() if code.customCode else _NAMES[number]
-        self.version = code.version
+        self.kind = kind_of(model, operator)
+        self.version = model.operatorCodes[operator.opcodeIndex].version
         self.options = operator.builtinOptions
         self.inputs = [graph.tensors[k] for k in operator.inputs if k >= 0]
         self.outputs = [graph.tensors[k] for k in operator.outputs]

@@ -9,6 +9,7 @@
                   has any; ``folds.csv`` says what was trained in each
 
 bundle.json names them, with their hashes, under ``evidence``. The device reads none of them.
+Students have no such stages, and no evidence.
 """
 
 from __future__ import annotations
@@ -82,8 +83,10 @@ def write_evidence(scans: Scans, recipe: Recipe, run: RunFolder, folder: Path) -
     Returns
     -------
     list of Path
-        The files, in ``folder``.
+        The files, in ``folder``; of students none.
     """
+    if recipe.teacher is not None:
+        return []
     rows: list[dict] = []
     vectors: dict[str, list[np.ndarray]] = {name: [] for name in COMPONENTS}
     for modality in MODALITIES:
@@ -146,7 +149,7 @@ def stage_logits(
         What `COMPONENTS` names, by the run's own way of mixing.
     """
     logits, embeddings = {}, []
-    for role, name in zip(systems.ROLES, recipe.encoders[modality]):
+    for role, name in zip(recipe.roles, recipe.encoders[modality]):
         # The first rows are the scans themselves; augmented views follow.
         vectors = np.load(run.vectors(modality, name), mmap_mode="r")[: len(table)][rows]
         kernel, bias = systems.load_embedding(modality, name, run).layers[-1].get_weights()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MMTL in three graphs for the Edge TPU: each encoder by itself, and all that comes after them.
+"""Graphs for the Edge TPU: a student whole; of MMTL each encoder, and all that comes after them.
 
 The chip keeps 8 MB of weights; what is more it fetches anew at every run. In files of their own
 EfficientNetB0 and B1 stay on it, and only the ResNets come through the cable.
@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from covid_edge.interpreter import runtime
 from covid_edge_convert.backbones import ENCODERS
-from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.recipes import ROLES, Recipe
 from covid_edge_convert.runs import RunFolder
-from covid_edge_convert.systems import ROLES, answer, load_encoder, scan_input
+from covid_edge_convert.systems import answer, load_encoder, load_student, scan_input
 
 # Inputs of the head.
 FEATURES = {role: f"{role}_features" for role in ROLES}
@@ -33,6 +33,11 @@ FEATURES = {role: f"{role}_features" for role in ROLES}
 # they become a mean of the means of 7x7 blocks.
 MEAN_SIDE = 28
 BLOCK = 7
+
+
+def whole_student(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
+    """Student: (1, s, s, 1) **scan** → (1, 1) COVID logit, as the chip takes it."""
+    return for_chip(load_student(modality, recipe, run), scan_input(recipe))
 
 
 def encoder_part(name: str, recipe: Recipe, run: RunFolder) -> keras.Model:

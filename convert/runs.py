@@ -16,19 +16,23 @@ class RunFolder:
     Parameters
     ----------
     root : Path
-    adversarial : bool
-        Which of the two ways of mixing is meant; the rest of the run serves both.
+    adversarial : bool or None
+        Which of the two ways of mixing is meant; the rest of the run serves both. None for
+        students, which mix nothing.
     """
 
-    def __init__(self, root: Path, adversarial: bool = True):
+    def __init__(self, root: Path, adversarial: bool | None = True):
         self.root = root
         self.adversarial = adversarial
         self.cache = root / "cache"
         self.recipe = root / "recipe.json"
         self.fingerprint = root / "scans.sha256"
         self.router = root / "router" / "router.weights.h5"
+        self.teacher = root / "teacher.json"
+        self.taught_router = root / "router" / "router.int8.tflite"  # the teacher's file
         self.protocols = root / "protocols"
-        self.mixing = root / ("adversarial" if adversarial else "non-adversarial")
+        kinds = {True: "adversarial", False: "non-adversarial", None: ""}
+        self.mixing = root / kinds[adversarial]
         self.generator = self.mixing / "generator.weights.h5"
         self.shared = self.mixing / "shared.weights.h5"
         self.distances = self.mixing / "wasserstein.json"
@@ -37,6 +41,10 @@ class RunFolder:
     def encoder(self, name: str) -> Path:
         """Folder of an encoder: checkpoints, log, final weights."""
         return self.root / "encoders" / name
+
+    def student(self, modality: str) -> Path:
+        """Folder of a student: checkpoints, log, final weights."""
+        return self.root / "students" / modality
 
     def embedding(self, modality: str, name: str) -> Path:
         """Weights of an embedding module."""

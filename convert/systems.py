@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MMTL as one graph per modality: grey scan in, COVID logit out (paper figure 12).
+"""One graph per modality: grey scan in, COVID logit out.
+
+A student is its encoder and one dense layer; MMTL is (paper figure 12)
 
 ::
 
@@ -15,11 +17,8 @@ import keras
 
 from covid_edge_convert import modules
 from covid_edge_convert.backbones import ENCODERS, build_encoder
-from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.recipes import ROLES, Recipe
 from covid_edge_convert.runs import RunFolder
-
-# What the two encoders of a modality are for, in the order that a recipe names them.
-ROLES = ("task_specific", "shared")
 
 
 def load_encoder(name: str, run: RunFolder) -> keras.Model:
@@ -27,6 +26,21 @@ def load_encoder(name: str, run: RunFolder) -> keras.Model:
     encoder = build_encoder(name)
     encoder.load_weights(run.encoder(name) / "encoder.weights.h5")
     return encoder
+
+
+def student_of(encoder: keras.Model) -> keras.Model:
+    """The encoder and one dense layer: (batch, h, w, 1) grey → (batch, 1) COVID logit."""
+    x = keras.layers.Dropout(0.2, name="dropout")(encoder.output)
+    logit = keras.layers.Dense(1, dtype="float32", name="logit")(x)
+    return keras.Model(encoder.input, logit, name="student")
+
+
+def load_student(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
+    """Trained student: grey (batch, s, s, 1) → (batch, 1) COVID logit."""
+    (name,) = recipe.encoders[modality]
+    student = student_of(build_encoder(name))
+    student.load_weights(run.student(modality) / "student.weights.h5")
+    return student
 
 
 def load_embedding(modality: str, name: str, run: RunFolder) -> keras.Model:
@@ -98,6 +112,9 @@ def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
         (1, s, s, 1) grey pixels 0 to 255 → (1, 1) COVID logit.
     """
     grey = scan_input(recipe)
+    if recipe.teacher is not None:
+        student = load_student(modality, recipe, run)
+        return keras.Model(grey, student(grey), name=f"student_{modality}")
     half = keras.layers.AveragePooling2D(2)(grey) if recipe.halved else None
     pooled = []
     for role, name in zip(ROLES, recipe.encoders[modality]):

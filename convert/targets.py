@@ -8,6 +8,7 @@ fp32      ``M.fp32.tflite``                                  drift is measured b
 cpu-int8  ``M.int8.tflite``, and ``router.int8.tflite``      CPUs
 gpu-fp16  ``M.fp16.tflite``                                  GPU delegates
 edgetpu   ``M.edgetpu-{task_specific,shared,head}.tflite``,  Edge TPUs
+          or a student's ``M.edgetpu.tflite``;
           and what edgetpu_compiler makes of them
 ========  =================================================  =======================
 """
@@ -38,7 +39,7 @@ from covid_edge_convert.quantize import (
     write_fp32,
     write_int8,
 )
-from covid_edge_convert.recipes import Recipe
+from covid_edge_convert.recipes import ROLES, Recipe
 from covid_edge_convert.router import load_router, router_pixels
 from covid_edge_convert.runs import RunFolder
 
@@ -145,9 +146,7 @@ def export(
             for m, made in exports.items()
         }
         if target == "cpu-int8":
-            rows = representative_rows(scans, representative, recipe.seed)
-            routed = as_input(router_pixels(scans, run)[rows])
-            write_int8(load_router(run), routed, folder / "router.int8.tflite")
+            _router(scans, recipe, run, representative, folder / "router.int8.tflite")
         write_text(folder / f"{target}.json", json.dumps(reports[target], indent=1))
         if "drift" not in allow:
             check_drift(target, {m: part["drift"] for m, part in reports[target].items()}, budget)
@@ -159,6 +158,15 @@ def export(
 
 def _file(folder: Path, modality: str, target: str) -> Path:
     return folder / f"{modality}.{KINDS[target]}.tflite"
+
+
+def _router(scans: Scans, recipe: Recipe, run: RunFolder, representative: int, path: Path) -> None:
+    """The run's own router, or the teacher's file as it is."""
+    if recipe.teacher is not None:
+        shutil.copy(run.taught_router, path)
+        return
+    rows = representative_rows(scans, representative, recipe.seed)
+    write_int8(load_router(run), as_input(router_pixels(scans, run)[rows]), path)
 
 
 def _cpu_int8(source: _Source, folder: Path) -> _Export:
@@ -178,13 +186,29 @@ def _gpu_fp16(source: _Source, folder: Path) -> _Export:
 
 
 def _edgetpu(source: _Source, folder: Path) -> _Export:
+    files, answer, layers = (_student if source.recipe.teacher else _parts)(source, folder)
+    layers.sort(key=lambda row: row["snr_db"])
+    checks = [edgetpu.check(path) for path in files]
+    return _Export(files, answer, layers, checks, edgetpu.compile_files(files, folder))
+
+
+def _student(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[dict]]:
+    """One file for the chip: its path, how it answers, and the noise of its layers."""
+    path = folder / f"{source.modality}.edgetpu.tflite"
+    student = parts.whole_student(source.modality, source.recipe, source.run)
+    scans = as_input(source.chosen)
+    calibrated = write_int8(student, scans, path, for_chip=True)
+    layers = layer_noise(calibrated, path.read_bytes(), _some(scans))
+    return [path], partial(run_model, path), layers
+
+
+def _parts(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[dict]]:
+    """The same of MMTL's three files."""
     modality, recipe, run = source.modality, source.recipe, source.run
-    files = {
-        part: folder / f"{modality}.edgetpu-{part}.tflite" for part in (*systems.ROLES, "head")
-    }
+    files = {part: folder / f"{modality}.edgetpu-{part}.tflite" for part in (*ROLES, "head")}
     scans = as_input(source.chosen)
     layers, features, ranges = [], {}, {}
-    for role, name in zip(systems.ROLES, recipe.encoders[modality]):
+    for role, name in zip(ROLES, recipe.encoders[modality]):
         encoder = parts.encoder_part(name, recipe, run)
         calibrated = write_int8(encoder, scans, files[role], for_chip=True)
         layers += layer_noise(calibrated, files[role].read_bytes(), _some(scans))
@@ -193,11 +217,7 @@ def _edgetpu(source: _Source, folder: Path) -> _Export:
     head = parts.head_part(modality, recipe, run)
     calibrated = write_int8(head, features, files["head"], fixed=ranges, for_chip=True)
     layers += layer_noise(calibrated, files["head"].read_bytes(), _some(features))
-    layers.sort(key=lambda row: row["snr_db"])
-    paths = list(files.values())
-    checks = [edgetpu.check(path) for path in paths]
-    compiled = edgetpu.compile_files(paths, folder)
-    return _Export(paths, partial(parts.run_parts, files), layers, checks, compiled)
+    return list(files.values()), partial(parts.run_parts, files), layers
 
 
 _EXPORTS = {"cpu-int8": _cpu_int8, "gpu-fp16": _gpu_fp16, "edgetpu": _edgetpu}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of MMTL, stage by stage; each stage keeps its result and is skipped when it is there.
+"""Training, stage by stage; each stage keeps its result and is skipped when it is there.
+
+Of MMTL:
 
 1. pixels          preprocessing by ``covid_edge.preprocess``
 2. encoders        in-domain pretraining (`covid_edge_convert.pretrain`)
@@ -9,6 +11,9 @@
                    the same network trained on the COVID label alone
 6. heads           one per modality
 7. router          chest X-ray / chest CT / neither
+
+Of students (`covid_edge_convert.distill`): pixels, and one student a modality. The router is their
+teacher's.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from covid_edge_convert.data import (
     load_pixels,
     table_union,
 )
+from covid_edge_convert.distill import Teacher, adopt, distill, find_teacher
 from covid_edge_convert.lungs import load_lungs
 from covid_edge_convert.mixing import wasserstein_distance
 from covid_edge_convert.pretrain import JIT, Schedule, pretrain
@@ -64,20 +70,31 @@ def train(
     DataError
         If a modality lacks scans of one of the two classes in train, val or test, or the run
         folder was begun with other scans.
+    BundleError
+        If there is no such teacher, or it is damaged.
     RecipeError
-        If the run folder was begun with another recipe, or a file that an encoder begins with is
-        not there.
+        If the run folder was begun with another recipe or teacher, a file that an encoder begins
+        with is not there, a teacher does not fit the recipe, or ``only`` is asked of students.
     ScanError
         If a scan cannot be read.
     """
     _check(scans)
     _check_starts(recipe, run)
+    if only is not None and recipe.teacher is not None:
+        raise RecipeError("a student's encoder is not pretrained by itself: leave --only away.")
+    teacher = None if recipe.teacher is None else find_teacher(recipe)
     run.begin(recipe, scans)
     tables = {m: scans.select(modality=m) for m in MODALITIES}
     pixels = {
         m: load_pixels(table, recipe.spec(SPECS[m]), run.cache, f"preprocess {m}")
         for m, table in tables.items()
     }
+    if teacher is not None:
+        adopt(teacher, run)
+        for modality in MODALITIES:
+            shown = tables[modality], pixels[modality]
+            _student(modality, *shown, Teacher(teacher, modality), recipe, run, verbose)
+        return
     for name in recipe.order():
         if only in (None, name):
             _pretrain(name, tables, pixels, recipe, run, verbose)
@@ -116,6 +133,7 @@ def _check_starts(recipe: Recipe, run: RunFolder) -> None:
     for name, start in recipe.start.items():
         done = (run.encoder(name) / "encoder.weights.h5").is_file()
         known = start == "imagenet" or start in recipe.schedule
+        known |= start == "teacher" and recipe.teacher is not None
         if not (done or known or Path(start).is_file()):
             hint = "give another --start"
             if start.endswith(".tgz"):
@@ -140,6 +158,24 @@ def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> 
         systems.load_encoder(start, run) if start in recipe.schedule else start,
         verbose,
         np.concatenate(lungs),
+    )
+
+
+def _student(modality, table, pixels, teacher, recipe: Recipe, run: RunFolder, verbose) -> None:
+    """The student of one modality."""
+    (name,) = recipe.encoders[modality]
+    distill(
+        name,
+        modality,
+        teacher,
+        pixels,
+        table,
+        encoder_schedule(name, recipe),
+        run.student(modality),
+        recipe.seed,
+        recipe.start.get(name),
+        verbose,
+        load_lungs(table, recipe.input_size, run.cache),
     )
 
 

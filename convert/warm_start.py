@@ -13,8 +13,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from ai_edge_litert.schema_py_generated import TensorType
 
 from covid_edge.errors import CovidEdgeError
+from covid_edge_convert.tflite_file import kind_of, read_model
 
 STATISTICS_BATCH = 8  # scans at a time: every BatchNorm's input is held at once
 
@@ -107,15 +109,7 @@ def _statistics(encoder, norms, pixels) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By layer: (kernel, bias) of convolutions, (scale, shift) of BatchNorms not folded away."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WarmStartError(f"{path} cannot be read: {error.strerror}.") from None
-    if content[4:8] != b"TFL3":
-        raise WarmStartError(f"{path} is not a TFLite file.")
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = read_model(path, WarmStartError)
     graph = model.subgraphs[0]
     names = [tensor.name.decode() for tensor in graph.tensors]
     scopes = {
@@ -136,13 +130,11 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         if not name.startswith(scope + "/"):
             continue
         constants = [c for k in operator.inputs if k >= 0 and (c := constant(k)) is not None]
-        kind = model.operatorCodes[operator.opcodeIndex]
-        kind = max(kind.builtinCode, kind.deprecatedBuiltinCode)
-        kinds = schema.BuiltinOperator
-        if kind in (kinds.CONV_2D, kinds.DEPTHWISE_CONV_2D):
+        kind = kind_of(model, operator)
+        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             layer = re.search(r"/(\w+?conv|\w+_se_\w+?)(?:_\d+)?/", name[len(scope) :])
             found[layer[1]] = tuple(constants)
-        elif kind in (kinds.MUL, kinds.ADD) and len(constants) == 1:
+        elif kind in ("MUL", "ADD") and len(constants) == 1:
             norm = re.search(r"/(\w+?_bn)(?:_\d+)?/batchnorm/", name[len(scope) :])
             if norm is not None:
                 found.setdefault(norm[1], []).append(constants[0].ravel())
@@ -151,8 +143,6 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _real(tensor, data: np.ndarray) -> np.ndarray:
     """What a stored constant stands for."""
-    from tensorflow.lite.python.schema_py_generated import TensorType
-
     kinds = {TensorType.FLOAT32: "<f4", TensorType.INT8: "i1", TensorType.INT32: "<i4"}
     values = data.view(kinds[tensor.type]).reshape(tensor.shape)
     quantization = tensor.quantization

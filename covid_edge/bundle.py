@@ -329,10 +329,15 @@ def _folder(source: str | os.PathLike[str] | None) -> Path:
     if source is None:
         return _SHIPPED / _DEFAULT
     folder = Path(source)
-    shipped = _SHIPPED / folder
-    if len(folder.parts) == 1 and not folder.exists() and shipped.is_dir():
-        return shipped
-    return folder
+    if len(folder.parts) != 1 or folder.exists():
+        return folder
+    names = sorted(path.parent.name for path in _SHIPPED.glob("*/bundle.json"))
+    if folder.name not in names:
+        raise BundleError(
+            f"{folder} is no folder here and no bundle that ships with covid-edge "
+            f"({' and '.join(names) or 'none does'}); name one of those, or a bundle's folder"
+        )
+    return _SHIPPED / folder
 
 
 class _Object:

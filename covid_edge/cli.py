@@ -66,7 +66,9 @@ Exit codes:
 """
 
 _bundle_option = click.option(
-    "--bundle", metavar="DIR", help="Folder of the bundle to use instead of the one that ships."
+    "--bundle",
+    metavar="NAME|DIR",
+    help="Another bundle than mmtl: the name of one that ships, or a folder.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 

@@ -125,7 +125,7 @@ class Predictor:
     Parameters
     ----------
     bundle : str, path-like or Bundle, optional
-        Folder or name of the bundle; None is the one that ships.
+        Folder or name of the bundle; None is mmtl.
     threads : int
         Threads of the interpreter.
     modality : str, optional

@@ -22,7 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 TOY = Path(__file__).parent / "toy_bundle"
 EXAMPLES = ROOT / "examples"
-SHIPPED = ROOT / "covid_edge" / "models" / "mmtl"
+MODELS = ROOT / "covid_edge" / "models"
 
 DARK, DOUBTFUL, MIDDLE, BRIGHT = 30, 36, 128, 230
 
@@ -60,10 +60,27 @@ def toy_copy(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shipped() -> Path:
-    """The bundle that ships with covid-edge."""
-    if not (SHIPPED / "bundle.json").exists():
-        pytest.skip("this checkout has no covid_edge/models/mmtl yet")
-    return SHIPPED
+    """The bundle that covid-edge takes unless told otherwise."""
+    return shipped_bundle("mmtl")
+
+
+@pytest.fixture(scope="session")
+def lite() -> Path:
+    """The bundle of students."""
+    return shipped_bundle("lite")
+
+
+@pytest.fixture(scope="session", params=["mmtl", "lite"])
+def each_shipped(request: pytest.FixtureRequest) -> Path:
+    """Every bundle that ships, in turn."""
+    return shipped_bundle(request.param)
+
+
+def shipped_bundle(name: str) -> Path:
+    """Folder of a bundle that ships; skips what asks where there is none."""
+    if not (MODELS / name / "bundle.json").exists():
+        pytest.skip(f"this checkout has no covid_edge/models/{name} yet")
+    return MODELS / name
 
 
 @pytest.fixture

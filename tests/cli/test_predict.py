@@ -351,14 +351,24 @@ def test_a_bad_bundle_is_one_sentence_and_ends_with_5(run, toy_copy, flat, damag
     assert not done.stdout
 
 
-def test_the_examples_are_answered_by_the_shipped_bundle(run, shipped):
-    done = run("predict", "--json", EXAMPLES)
+def test_the_examples_are_answered_by_a_shipped_bundle(run, each_shipped):
+    done = run("predict", "--json", "--bundle", each_shipped.name, EXAMPLES)
     assert done.returncode == 0
+    assert {record["bundle"]["name"] for record in records(done)} == {each_shipped.name}
     answers = {os.path.basename(record["file"]): record for record in records(done)}
     assert {name: record["modality"] for name, record in answers.items()} == {
         "ct.png": "ct",
         "xray.png": "xray",
     }
+
+
+@pytest.mark.parametrize("command", [("predict", EXAMPLES), ("info",), ("bench",)])
+def test_an_unknown_bundle_is_one_sentence_that_names_those_that_ship(run, shipped, command):
+    done = run(*command, "--bundle", "light")
+    assert done.returncode == 5
+    assert "light is no folder here and no bundle that ships with covid-edge (" in done.stderr
+    assert "mmtl" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_workers_change_neither_answers_nor_order(predict, flat, tmp_path):

@@ -35,6 +35,18 @@ def test_a_word_about_an_encoder_that_is_not_used_is_refused(field):
         changed(**{field: {"EfficientNetB7": "ct"}})
 
 
+def test_a_student_has_one_encoder_a_modality_and_mmtl_two():
+    with pytest.raises(RecipeError, match="with a teacher it takes 1"):
+        changed(teacher="mmtl", halved=())
+    with pytest.raises(RecipeError, match="without a teacher it takes 2"):
+        dataclasses.replace(PRESETS["lite"], teacher=None)
+
+
+def test_nothing_is_halved_for_a_student():
+    with pytest.raises(RecipeError, match="a student looks at whole scans"):
+        dataclasses.replace(PRESETS["lite"], halved=("EfficientNetLite0",))
+
+
 def test_a_grown_encoder_is_trained_after_the_one_it_grows_from():
     grown = {"EfficientNetB0": "EfficientNetB1"}
     order = dataclasses.replace(PRESETS["default"], start=grown).order()

@@ -264,14 +264,25 @@ def test_a_higher_probability_never_speaks_more_against_covid(p, q, low, high, t
     assert rank(ct.possible(min(p, q), point)) <= rank(ct.possible(max(p, q), point))
 
 
-def test_the_shipped_bundle_is_sound(shipped):
-    bundle = Bundle.load()
-    assert bundle.path == shipped
+def test_a_shipped_bundle_is_sound_and_found_by_name(each_shipped):
+    bundle = Bundle.load(each_shipped.name)
+    assert bundle.path == each_shipped
     assert set(bundle.modalities) == {"xray", "ct"}
     for file in bundle.files.values():
         file.check()
         file.verify()
 
 
-def test_a_shipped_bundle_is_found_by_name(shipped):
-    assert Bundle.load("mmtl").path == shipped
+def test_mmtl_is_taken_unless_another_is_named(shipped):
+    assert Bundle.load().path == shipped
+
+
+def test_an_unknown_name_is_answered_with_the_names_that_ship(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuses(Path("light"), "light is no folder here", "mmtl", "name one of those")
+
+
+def test_a_folder_here_comes_before_a_shipped_bundle_of_its_name(shipped, toy_copy, monkeypatch):
+    monkeypatch.chdir(toy_copy.parent)
+    toy_copy.rename("mmtl")
+    assert Bundle.load("mmtl").name != "mmtl"

@@ -221,8 +221,8 @@ def test_interpreter_threads_do_not_change_the_answer(toy, flat):
 
 
 @pytest.mark.parametrize("name", ["xray", "ct"])
-def test_the_shipped_bundle_knows_the_examples(shipped, name):
-    answer = Predictor().predict(EXAMPLES / f"{name}.png")
+def test_a_shipped_bundle_knows_the_examples(each_shipped, name):
+    answer = Predictor(each_shipped.name).predict(EXAMPLES / f"{name}.png")
     assert (answer.status, answer.modality) == ("ok", name)
     assert 0 <= answer.probability <= 1
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a TFLite file, by the schema: graphs, operations, tensors, constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ai_edge_litert import schema_py_generated as schema
+
+from covid_edge.errors import CovidEdgeError
+
+KINDS = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+
+
+def read_model(path: Path, refusal: type[CovidEdgeError]) -> schema.ModelT:
+    """Parse a TFLite file.
+
+    Parameters
+    ----------
+    path : Path
+    refusal : type
+        Of what is raised if the file cannot be read, or is no TFLite file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise refusal(f"{path} cannot be read: {error.strerror}.") from None
+    if content[4:8] != b"TFL3":
+        raise refusal(f"{path} is not a TFLite file.")
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+
+
+def kind_of(model: schema.ModelT, operator) -> str:
+    """Kind of an operation as the schema names it, CONV_2D; a custom one by its own name."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Files of before 2020 know the first alone, and those of today say 127 there for what is later.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return code.customCode.decode() if code.customCode else KINDS[number]
