@@ -167,7 +167,7 @@ def test_evaluate_measures_students(toy_run, students, tmp_path, report):
 def test_a_stopped_student_ends_where_an_unbroken_one_does(toy_run, tmp_path, monkeypatch):
     table, pixels = shown(toy_run, "ct")
     teacher = Teacher(Bundle.load(toy_run.bundle), "ct")
-    schedule = Schedule((32, 64), 1e-3, batch_size=16)
+    schedule = Schedule((16, 24), 1e-3, batch_size=16)
 
     def run(folder):
         return distill("Tiny", "ct", teacher, pixels, table, schedule, folder, seed=3, verbose=0)
