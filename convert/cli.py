@@ -212,6 +212,19 @@ def bundle(
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="BUNDLE")
+def explain(folder) -> None:
+    """Give the networks of a bundle the outputs that heatmaps are made of."""
+    from covid_edge_convert.explain import explain
+
+    changed = explain(folder)
+    for name in changed:
+        click.echo(f"{name}: outputs added")
+    if not changed:
+        click.echo(f"{folder} has them already", err=True)
+
+
+@cli.command()
 @DATA
 @click.option("--bundle", "folder", type=click.Path(path_type=Path), help="[default: the shipped]")
 @click.option(

@@ -28,6 +28,9 @@ __all__ = [
     "Bundle",
     "Calibration",
     "Conformal",
+    "HeadBranch",
+    "HeadLayer",
+    "HeadPlan",
     "Modality",
     "Model",
     "ModelFile",
@@ -173,10 +176,44 @@ class Conformal:
 
 
 @dataclass(frozen=True)
+class HeadLayer:
+    """A dense layer, then LeakyReLU of `slope`, then a factor. Tensors of the file go by number.
+
+    `sum`, what enters LeakyReLU, is an output of the file; None if there is no LeakyReLU. `scale`
+    holds a factor for each unit; None if there are none.
+    """
+
+    weights: int
+    sum: int | None
+    slope: float
+    scale: int | None
+
+
+@dataclass(frozen=True)
+class HeadBranch:
+    """What follows one encoder: the mean over its last feature `map` (an output), and `layers`."""
+
+    map: int
+    layers: tuple[HeadLayer, ...]
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """The way from the encoders' last maps to the logit, which heatmaps go backwards.
+
+    What leaves the `branches` is concatenated in their order, and enters `head`.
+    """
+
+    branches: tuple[HeadBranch, ...]
+    head: tuple[HeadLayer, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     """One file of a modality's network, and how that very file's logits become answers.
 
-    `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive).
+    `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive);
+    `heatmap` is None if the file has no outputs for heatmaps.
     """
 
     target: str
@@ -186,6 +223,7 @@ class Model:
     balanced: Threshold
     sensitive: Threshold
     conformal: Conformal
+    heatmap: HeadPlan | None = None
 
     def threshold(self, operating_point: str) -> float:
         """Return the threshold of an operating point; that of "conformal" is the balanced one."""
@@ -372,6 +410,12 @@ class _Object:
             self.fail(key, "a whole number")
         return value
 
+    def index(self, key: str) -> int:
+        value = self.whole(key)
+        if value < 0:
+            self.fail(key, "a whole number of at least 0")
+        return value
+
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         value = self.fields.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -508,6 +552,28 @@ def _model(entry: _Object, labels: tuple[str, str]) -> Model:
             non_covid_to=conformal.number("non_covid_to", 0, 1),
             fitted_on=conformal.text("fitted_on"),
         ),
+        heatmap=_head_plan(entry.child("heatmap")) if "heatmap" in entry.fields else None,
+    )
+
+
+def _head_plan(entry: _Object) -> HeadPlan:
+    branches = tuple(
+        HeadBranch(branch.index("map"), _head_layers(branch, "layers"))
+        for branch in entry.children("branches")
+    )
+    # A network of one encoder has all its layers in its branch.
+    return HeadPlan(branches, _head_layers(entry, "head") if entry.fields.get("head") else ())
+
+
+def _head_layers(entry: _Object, key: str) -> tuple[HeadLayer, ...]:
+    return tuple(
+        HeadLayer(
+            weights=layer.index("weights"),
+            sum=layer.index("sum") if "sum" in layer.fields else None,
+            slope=layer.number("slope") if "sum" in layer.fields else 1.0,
+            scale=layer.index("scale") if "scale" in layer.fields else None,
+        )
+        for layer in entry.children(key)
     )
 
 

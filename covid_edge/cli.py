@@ -115,6 +115,12 @@ def cli() -> None:
     show_default=True,
     help="How a probability becomes a label.",
 )
+@click.option(
+    "--heatmap",
+    "heatmap_dir",
+    metavar="DIR",
+    help="Write to DIR a PNG of each scan that shows what speaks for and against COVID.",
+)
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -126,6 +132,7 @@ def predict(
     device: str,
     delegate: str | None,
     operating_point: str,
+    heatmap_dir: str | None,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
@@ -142,6 +149,7 @@ def predict(
         "device": device,
         "delegate": delegate,
         "operating_point": operating_point,
+        "heatmap_dir": heatmap_dir and os.path.abspath(heatmap_dir),
     }
     here = {"device": "cpu", "delegate": None} if executor else {}
     with _decoders_silenced(also_stdout=device != "cpu"):

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ class Prediction:
         ``file`` and ``device``: which of the bundle's files answered, and where; None if refused.
     reason : str or None
         Why it was refused; None if it was not.
+    heatmap : ndarray of float32, shape (28, 28), or None
+        What each place of the scan adds to the log-odds of COVID-19, as
+        :func:`covid_edge.heatmap.contributions` says; None if not asked for, or refused. Not part
+        of a JSON line.
+    heatmap_file : str or None
+        The picture of it (`heatmap` in a JSON line); None if none was written.
     latency_ms : Latency
     bundle : dict of str
         ``name``, ``version`` and ``sha256`` (of bundle.json) of the bundle that answered.
@@ -89,10 +95,14 @@ class Prediction:
     reason: str | None
     latency_ms: Latency
     bundle: dict[str, str]
+    heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
+    heatmap_file: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the form of a JSON line: plain values, in the order above."""
-        return {**asdict(self), "labels": self.labels and list(self.labels)}
+        """Return the form of a JSON line: plain values."""
+        record = {**asdict(self), "labels": self.labels and list(self.labels)}
+        record["heatmap"] = record.pop("heatmap_file")
+        return record
 
 
 class Predictor:
@@ -122,6 +132,10 @@ class Predictor:
         one label, by a threshold that balances errors, or that finds 95 % of COVID scans.
     delegate : str, optional
         Library through which the GPU or the EdgeTPU is used, in place of the usual one.
+    heatmap : bool
+        Also compute what each place of a scan adds to the answer (:attr:`Prediction.heatmap`).
+    heatmap_dir : str or path-like, optional
+        Folder to draw that into, one PNG a scan; implies `heatmap`. It is made if need be.
 
     Attributes
     ----------
@@ -139,7 +153,7 @@ class Predictor:
         No interpreter is installed, or neither it nor the bundle has what the device needs.
     UsageError
         There is no such modality, device or operating point, the device takes no delegate library,
-        or `threads` is less than 1.
+        `threads` is less than 1, the bundle gives no heatmaps, or there is no folder for them.
 
     Examples
     --------
@@ -156,6 +170,8 @@ class Predictor:
         device: str = "cpu",
         operating_point: str = "conformal",
         delegate: str | None = None,
+        heatmap: bool = False,
+        heatmap_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
@@ -181,6 +197,14 @@ class Predictor:
         }
         self.device = self._quickest() if device == "auto" else device
         self.models = self._models(self.device)
+        self._heatmap = heatmap or heatmap_dir is not None
+        self._heatmap_dir = heatmap_dir
+        if self._heatmap:
+            self._check_heatmaps()
+        if heatmap_dir is not None:
+            from .heatmap import make_folder
+
+            make_folder(heatmap_dir)
 
     def load(self) -> None:
         """Check and load every network now, rather than when a scan first needs it.
@@ -218,6 +242,8 @@ class Predictor:
             A file of the bundle that this scan needs is damaged.
         DeviceError
             The network that this scan needs cannot be run on the device.
+        CovidEdgeError
+            The heatmap cannot be written.
         """
         with self._lock:
             clock = _Clock()
@@ -263,7 +289,9 @@ class Predictor:
         calibration, point = model.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
         labels = model.possible(probability, point)
+        explained = self._explain(network, model, scan, logit) if self._heatmap else {}
         return {
+            **explained,
             "label": labels[0] if len(labels) == 1 else UNCERTAIN,
             "labels": labels,
             "probability": probability,
@@ -271,6 +299,24 @@ class Predictor:
             "operating_point": point,
             "network": {"file": model.file.path.name, "device": self.device},
         }
+
+    def _explain(
+        self, network: Interpreter, model: Model, scan: Scan, logit: float
+    ) -> dict[str, Any]:
+        from .heatmap import contributions, draw, write
+
+        scale, bias = model.calibration.scale, model.calibration.bias
+        try:
+            heatmap = contributions(network, model.heatmap, scale * logit + bias, scale)
+        except (ValueError, KeyError) as error:
+            raise BundleError(
+                f"{model.file.path} is not as bundle.json's heatmap describes it: {error}"
+            ) from error
+        if self._heatmap_dir is None:
+            return {"heatmap": heatmap}
+        picture = draw(scan.pixels, heatmap, self.bundle.notice)
+        name = Path(scan.path).stem
+        return {"heatmap": heatmap, "heatmap_file": write(picture, self._heatmap_dir, name)}
 
     def _run(
         self,
@@ -325,6 +371,18 @@ class Predictor:
                 )
             found[name] = fitting[0]
         return found
+
+    def _check_heatmaps(self) -> None:
+        if self.device == "gpu" and delegate_library("gpu", self._package, self._delegate) is None:
+            raise UsageError(
+                "LiteRT's GPU accelerator gives no heatmaps: use device 'cpu' for them"
+            )
+        for model in self.models.values():
+            if model.heatmap is None:
+                raise UsageError(
+                    f"{model.file.path} of bundle {self.bundle.name} gives no heatmaps: "
+                    "covid-edge-convert explain can add what they need, or use another bundle"
+                )
 
     def _quickest(self) -> str:
         """Return the device that computes a network soonest, of those that work here.

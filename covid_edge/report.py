@@ -59,6 +59,7 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "reason": error.reason,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
+        "heatmap": None,
     }
 
 

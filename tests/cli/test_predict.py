@@ -28,6 +28,7 @@ KEYS = [
     "reason",
     "latency_ms",
     "bundle",
+    "heatmap",
 ]
 
 

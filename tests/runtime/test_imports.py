@@ -33,6 +33,7 @@ ALLOWED = {
     "imgproc": {"errors", "_kernels"},
     "preprocess": {"errors", "imgproc", "_kernels"},
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
+    "heatmap": {"errors"},
     "report": {"errors", "delegates"},
     "cli": {"errors", "delegates", "report"},
     "predictor": PREDICTOR,
