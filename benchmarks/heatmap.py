@@ -8,8 +8,9 @@ takes 100 test scans of each modality out of ``../shared/data`` (or COVID_EDGE_D
 - compares the map, Spearman, with Grad-CAM by Keras of the same network in float
   (`covid_edge_convert.gradcam`);
 - blacks out the tenth of the scan that speaks most for the answer, and the same shape moved by a
-  random step in each direction (it leaves the scan on one side and enters on the other), and
-  compares how far the log-odds and the probability move (Wilcoxon, one-sided);
+  random step in each direction (it leaves the scan on one side and enters on the other), four
+  times, and compares how far the log-odds and the probability move, the mean of the four being
+  what chance does (Wilcoxon, one-sided);
 - times answers of a warm `Predictor` with neither, with the map, and with its picture, in turns.
 """
 
@@ -37,6 +38,7 @@ from covid_edge_convert.gradcam import grad_cam, restored
 DATA = Path(os.environ.get("COVID_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SCANS = int(sys.argv[1]) if len(sys.argv) > 1 else 100
 TENTH = GRID * GRID // 10
+MOVES = 4
 
 
 def blacked_out(pixels: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -68,10 +70,13 @@ def faithfulness(name: str, bundle: Bundle, files: list[Path]) -> None:
         hottest = np.zeros(GRID * GRID, bool)
         hottest[np.argsort(evidence, axis=None)[-TENTH:]] = True
         hottest = hottest.reshape(GRID, GRID)
-        anywhere = np.roll(hottest, rng.integers(1, GRID, 2), (0, 1))
-        after = [log_odds(preprocess(blacked_out(pixels, c), spec)) for c in (hottest, anywhere)]
-        moved.append([(abs(x - before), abs(expit(x) - expit(before))) for x in after])
-    odds, chance = np.moveaxis(np.array(moved), 2, 0)  # each (scans, [hottest, random])
+        anywhere = [np.roll(hottest, rng.integers(1, GRID, 2), (0, 1)) for _ in range(MOVES)]
+        after = np.array(
+            [log_odds(preprocess(blacked_out(pixels, c), spec)) for c in (hottest, *anywhere)]
+        )
+        steps = np.abs([after - before, expit(after) - expit(before)])
+        moved.append([(step[0], step[1:].mean()) for step in steps])
+    odds, chance = np.moveaxis(np.array(moved), 1, 0)  # each (scans, [hottest, random])
     print(
         f"| {name}, {len(files)} | {np.mean(ranks):.3f} | {np.quantile(ranks, 0.05):.3f} "
         f"| {np.corrcoef(*np.transpose(logits))[0, 1]:.4f} "

@@ -14,10 +14,13 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import BundleError
 from .preprocess import PreprocessSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "OPERATING_POINTS",
@@ -27,7 +30,9 @@ __all__ = [
     "UNCERTAIN",
     "Bundle",
     "Calibration",
+    "Checks",
     "Conformal",
+    "FamiliarRange",
     "HeadBranch",
     "HeadLayer",
     "HeadPlan",
@@ -53,6 +58,9 @@ UNCERTAIN = "uncertain"
 
 #: How a probability becomes an answer: by the conformal bounds, or by one of two thresholds.
 OPERATING_POINTS = ("conformal", "balanced", "sensitive")
+
+# Logits of upright and three turns, by the pixels of a thumbnail and a bias.
+_TURNS = (4, 257)
 
 _SHIPPED = Path(__file__).parent / "models"
 _DEFAULT = "mmtl"
@@ -208,12 +216,42 @@ class HeadPlan:
     head: tuple[HeadLayer, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class FamiliarRange:
+    """Where the embeddings of training scans lie; :func:`covid_edge.quality.distance`.
+
+    The embedding is the mean over the feature map that output `map` of the file is. A scan is
+    refused if its distance is over `limit`.
+    """
+
+    map: int
+    mean: np.ndarray
+    deviation: np.ndarray
+    limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Checks:
+    """The limits of a good scan of a modality; the measures are in :mod:`covid_edge.quality`.
+
+    A scan is refused under `contrast` or `sharpness`, over `extremes`, or if its log-odds of being
+    turned, by the weights `turns`, are over `turned`.
+    """
+
+    contrast: float
+    extremes: float
+    sharpness: float
+    turned: float
+    turns: np.ndarray
+
+
 @dataclass(frozen=True)
 class Model:
     """One file of a modality's network, and how that very file's logits become answers.
 
     `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive);
-    `heatmap` is None if the file has no outputs for heatmaps.
+    `heatmap` is None if the file has no outputs for heatmaps, `familiar` if nothing is known of
+    where training scans lie.
     """
 
     target: str
@@ -224,6 +262,7 @@ class Model:
     sensitive: Threshold
     conformal: Conformal
     heatmap: HeadPlan | None = None
+    familiar: FamiliarRange | None = None
 
     def threshold(self, operating_point: str) -> float:
         """Return the threshold of an operating point; that of "conformal" is the balanced one."""
@@ -261,12 +300,13 @@ class Modality:
     """The network for one kind of scan, in one file or several. `labels` are (negative, positive).
 
     No two of `models` have the same target. The first is the one whose figures the model card
-    gives in full.
+    gives in full. `checks` is None if scans are not looked at before they are answered on.
     """
 
     preprocess: PreprocessSpec
     labels: tuple[str, str]
     models: tuple[Model, ...]
+    checks: Checks | None = None
 
     def model(self, target: str) -> Model:
         """Return the file made for `target`; a KeyError if there is none."""
@@ -424,6 +464,20 @@ class _Object:
             self.fail(key, f"a finite number from {low:g} to {high:g}")
         return float(value)
 
+    def numbers(self, key: str) -> np.ndarray:
+        """Return float32 values that stand there as Base64 of little-endian float16."""
+        import binascii
+
+        import numpy as np
+
+        try:
+            values = np.frombuffer(binascii.a2b_base64(self.text(key)), "<f2").astype(np.float32)
+        except ValueError:
+            values = np.full(1, np.nan)
+        if not (values.size and np.isfinite(values).all()):
+            self.fail(key, "numbers of 16 bits in Base64")
+        return values
+
     def positive(self, key: str) -> float:
         value = self.number(key)
         if value <= 0:
@@ -526,7 +580,28 @@ def _modality(entry: _Object) -> Modality:
     models = tuple(_model(child, labels) for child in entry.children("models"))
     if len({model.target for model in models}) < len(models):
         entry.fail("models", "files of different targets")
-    return Modality(preprocess=_spec(entry), labels=labels, models=models)
+    checks = _checks(entry.child("checks")) if "checks" in entry.fields else None
+    return Modality(preprocess=_spec(entry), labels=labels, models=models, checks=checks)
+
+
+def _checks(entry: _Object) -> Checks:
+    turns = entry.numbers("turns")
+    if turns.size != _TURNS[0] * _TURNS[1]:
+        entry.fail("turns", f"{_TURNS[0]} times {_TURNS[1]} numbers")
+    return Checks(
+        contrast=entry.number("contrast"),
+        extremes=entry.number("extremes"),
+        sharpness=entry.number("sharpness"),
+        turned=entry.number("turned"),
+        turns=turns.reshape(_TURNS),
+    )
+
+
+def _familiar(entry: _Object) -> FamiliarRange:
+    mean, deviation = entry.numbers("mean"), entry.numbers("deviation")
+    if mean.size != deviation.size or (deviation <= 0).any():
+        entry.fail("deviation", "as many numbers as mean has, all over 0")
+    return FamiliarRange(entry.index("map"), mean, deviation, entry.number("limit"))
 
 
 def _model(entry: _Object, labels: tuple[str, str]) -> Model:
@@ -553,6 +628,7 @@ def _model(entry: _Object, labels: tuple[str, str]) -> Model:
             fitted_on=conformal.text("fitted_on"),
         ),
         heatmap=_head_plan(entry.child("heatmap")) if "heatmap" in entry.fields else None,
+        familiar=_familiar(entry.child("familiar")) if "familiar" in entry.fields else None,
     )
 
 

@@ -41,7 +41,7 @@ Exit codes:
   0  every scan was answered, "uncertain" included
   2  the command was not understood
   3  a file could not be read (also when others were refused)
-  4  a scan was refused: not a chest X-ray or chest CT
+  4  a scan was refused: not a chest X-ray or chest CT, or one that cannot be judged
   5  the bundle is damaged or wrong
   6  no interpreter or device
   7  the cluster cannot be reached, or lost a scan
@@ -116,6 +116,11 @@ def cli() -> None:
     help="How a probability becomes a label.",
 )
 @click.option(
+    "--force",
+    is_flag=True,
+    help="Answer also on scans that are clipped, turned, blurred or unlike those learned from.",
+)
+@click.option(
     "--heatmap",
     "heatmap_dir",
     metavar="DIR",
@@ -132,6 +137,7 @@ def predict(
     device: str,
     delegate: str | None,
     operating_point: str,
+    force: bool,
     heatmap_dir: str | None,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
@@ -149,6 +155,7 @@ def predict(
         "device": device,
         "delegate": delegate,
         "operating_point": operating_point,
+        "force": force,
         "heatmap_dir": heatmap_dir and os.path.abspath(heatmap_dir),
     }
     here = {"device": "cpu", "delegate": None} if executor else {}

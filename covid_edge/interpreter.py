@@ -107,7 +107,9 @@ class Interpreter:
                 raise DeviceError(f"{path} cannot be run by {delegate}: {_first(error)}") from error
             raise BundleError(f"{path} cannot be loaded by {package}: {_first(error)}") from error
         self._input = self._network.get_input_details()[0]
-        self._output = self._network.get_output_details()[0]  # further ones are for heatmaps
+        outputs = self._network.get_output_details()
+        self._output = outputs[0]  # further ones are for heatmaps
+        self._outputs = {output["index"]: output for output in outputs}
         self.input_shape = _picture_shape(path, self._input["shape"].tolist())
         self.output_size = int(np.prod(self._output["shape"]))
 
@@ -166,7 +168,8 @@ class Interpreter:
         ValueError
             As :meth:`stored`.
         """
-        return _dequantize(self.stored(tensor), *self._details[tensor]["quantization"])
+        details = self._outputs.get(tensor) or self._details[tensor]
+        return _dequantize(self.stored(tensor), *details["quantization"])
 
     @functools.cached_property
     def _details(self) -> dict[int, dict[str, Any]]:

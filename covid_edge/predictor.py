@@ -19,6 +19,7 @@ from .delegates import DEVICES, delegate_library, runnable_targets
 from .errors import BundleError, DeviceError, UsageError
 from .interpreter import GpuNetwork, Interpreter, runtime
 from .preprocess import PreprocessSpec, preprocess
+from .quality import Refusal, contrast, distance, sharpness, unfit
 from .scan import Scan, read_scan
 
 __all__ = ["MIN_SIDE", "Latency", "Prediction", "Predictor"]
@@ -70,8 +71,11 @@ class Prediction:
         What made a label of the probability: see :class:`Predictor`; None if refused.
     network : dict of str or None
         ``file`` and ``device``: which of the bundle's files answered, and where; None if refused.
+    refusal : str or None
+        Why it was refused, one of :data:`covid_edge.quality.CODES`; of an answer that was forced,
+        why it would have been. None if there is nothing against the scan.
     reason : str or None
-        Why it was refused; None if it was not.
+        The same in words.
     heatmap : ndarray of float32, shape (28, 28), or None
         What each place of the scan adds to the log-odds of COVID-19, as
         :func:`covid_edge.heatmap.contributions` says; None if not asked for, or refused. Not part
@@ -92,6 +96,7 @@ class Prediction:
     threshold: float | None
     operating_point: str | None
     network: dict[str, str] | None
+    refusal: str | None
     reason: str | None
     latency_ms: Latency
     bundle: dict[str, str]
@@ -120,7 +125,7 @@ class Predictor:
         Threads of the interpreter.
     modality : str, optional
         Take every scan for this (``"xray"`` or ``"ct"``) and do not ask the router, which also
-        means that nothing else is told apart: a photograph is answered on too.
+        means that nothing else is told apart: a photograph may be answered on too.
     device : str
         Where the networks run (the small router is always on the CPU): ``"cpu"``; ``"gpu"``, by
         LiteRT's accelerator or a delegate library; ``"edgetpu"``, by libedgetpu; or ``"auto"``, the
@@ -132,6 +137,9 @@ class Predictor:
         one label, by a threshold that balances errors, or that finds 95 % of COVID scans.
     delegate : str, optional
         Library through which the GPU or the EdgeTPU is used, in place of the usual one.
+    force : bool
+        Answer also on scans that are clipped, turned, blurred or unlike those learned from, and say
+        so (:attr:`Prediction.refusal`).
     heatmap : bool
         Also compute what each place of a scan adds to the answer (:attr:`Prediction.heatmap`).
     heatmap_dir : str or path-like, optional
@@ -170,6 +178,7 @@ class Predictor:
         device: str = "cpu",
         operating_point: str = "conformal",
         delegate: str | None = None,
+        force: bool = False,
         heatmap: bool = False,
         heatmap_dir: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -188,6 +197,7 @@ class Predictor:
         self._modality = modality
         self._operating_point = operating_point
         self._threads = threads
+        self._force = force
         self._networks: dict[tuple[str, str], Interpreter | GpuNetwork] = {}
         self._lock = threading.Lock()
         self.identity = {
@@ -250,42 +260,68 @@ class Predictor:
             scan = read_scan(path)
             clock.lap("read")
             found: dict[str, Any] = dict.fromkeys(_ANSWER)
-            modality, reason = self._route(scan, clock)
-            if reason is None:
-                found = self._classify(scan, modality, clock)
+            modality, refusal = self._route(scan, clock)
+            if modality is not None and (refusal is None or self._force):
+                answer, later = self._classify(scan, modality, clock)
+                found, refusal = {**found, **answer}, refusal or later
             return Prediction(
                 file=scan.path,
-                status="ok" if reason is None else "refused",
+                status="ok" if found["label"] else "refused",
                 modality=modality,
-                reason=reason,
+                refusal=refusal and refusal.code,
+                reason=refusal and refusal.reason,
                 latency_ms=clock.latency(),
                 bundle=dict(self.identity),
                 **found,
             )
 
-    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, str | None]:
-        """Return (modality, None), or (None, why the scan is refused)."""
+    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, Refusal | None]:
+        """Return the modality, None if it is not known; and why the scan is refused, if it is."""
         if min(scan.height, scan.width) < MIN_SIDE:
             size = f"{scan.width} x {scan.height}"
-            return None, f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
-        if self._modality is not None:
-            return self._modality, None
+            words = f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
+            return None, Refusal("too-small", words)
         router = self.bundle.router
-        network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
-        logits = self._run(network, router.model, router.preprocess, scan, clock)
-        probability = _softmax(logits / router.temperature)
-        best = int(probability.argmax())
-        label = router.labels[best]
-        if label == OTHER:
-            return None, "not a chest X-ray or chest CT"
-        if probability[best] < router.accept:
-            return None, f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
-        return label, None
+        checks = {name: one.checks for name, one in self.bundle.modalities.items() if one.checks}
+        if self._modality is not None and not checks:
+            return self._modality, None
+        pixels = self._see(scan, router.preprocess, clock)
+        if checks and contrast(pixels) < min(one.contrast for one in checks.values()):
+            return None, Refusal("empty", "as good as empty: nearly all of it is of one grey")
+        label = self._modality
+        if label is None:
+            network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
+            logits = self._run(network, router.model, pixels, clock)
+            probability = _softmax(logits / router.temperature)
+            best = int(probability.argmax())
+            label = router.labels[best]
+            if label == OTHER:
+                return None, Refusal("not-a-chest-scan", "not a chest X-ray or chest CT")
+            if probability[best] < router.accept:
+                words = f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
+                return None, Refusal("not-a-chest-scan", words)
+        return label, unfit(pixels, checks[label]) if label in checks else None
 
-    def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
-        model, spec = self.models[name], self.bundle.modalities[name].preprocess
-        network = self._network(model.file, spec, 1, self.device)
-        (logit,) = self._run(network, model.file, spec, scan, clock).tolist()
+    def _classify(
+        self, scan: Scan, name: str, clock: _Clock
+    ) -> tuple[dict[str, Any], Refusal | None]:
+        """Return the answer, empty if there is none, and what is against it."""
+        model, modality = self.models[name], self.bundle.modalities[name]
+        network = self._network(model.file, modality.preprocess, 1, self.device)
+        pixels = self._see(scan, modality.preprocess, clock)
+        refusal = None
+        if modality.checks is not None and sharpness(pixels) < modality.checks.sharpness:
+            refusal = Refusal("blurred", "blurred: it shows no detail that could be judged")
+            if not self._force:
+                return {}, refusal
+        (logit,) = self._run(network, model.file, pixels, clock).tolist()
+        if refusal is None and self._is_strange(network, model):
+            words = (
+                f"unlike the {name} scans that were learned from, so the answer would be a guess"
+            )
+            refusal = Refusal("far-from-training", words)
+            if not self._force:
+                return {}, refusal
         calibration, point = model.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
         labels = model.possible(probability, point)
@@ -298,7 +334,23 @@ class Predictor:
             "threshold": model.threshold(point),
             "operating_point": point,
             "network": {"file": model.file.path.name, "device": self.device},
-        }
+        }, refusal
+
+    def _is_strange(self, network: Interpreter | GpuNetwork, model: Model) -> bool:
+        """Whether what the network ran last is far from what it learned from.
+
+        LiteRT's GPU accelerator gives the logit alone, so there nothing is.
+        """
+        familiar = model.familiar
+        if familiar is None or isinstance(network, GpuNetwork):
+            return False
+        try:
+            embedding = network.values(familiar.map)[0].mean((0, 1))
+            return distance(embedding, familiar.mean, familiar.deviation) > familiar.limit
+        except (ValueError, KeyError) as error:
+            raise BundleError(
+                f"{model.file.path} is not as bundle.json's familiar describes it: {error}"
+            ) from error
 
     def _explain(
         self, network: Interpreter, model: Model, scan: Scan, logit: float
@@ -318,17 +370,20 @@ class Predictor:
         name = Path(scan.path).stem
         return {"heatmap": heatmap, "heatmap_file": write(picture, self._heatmap_dir, name)}
 
+    def _see(self, scan: Scan, spec: PreprocessSpec, clock: _Clock) -> np.ndarray:
+        clock.skip()
+        pixels = preprocess(scan.pixels, spec)
+        clock.lap("preprocess")
+        return pixels
+
     def _run(
         self,
         network: Interpreter | GpuNetwork,
         model: ModelFile,
-        spec: PreprocessSpec,
-        scan: Scan,
+        pixels: np.ndarray,
         clock: _Clock,
     ) -> np.ndarray:
         clock.skip()
-        pixels = preprocess(scan.pixels, spec)
-        clock.lap("preprocess")
         logits = network.run(pixels)
         clock.lap("inference")
         if not np.isfinite(logits).all():

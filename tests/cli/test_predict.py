@@ -25,6 +25,7 @@ KEYS = [
     "threshold",
     "operating_point",
     "network",
+    "refusal",
     "reason",
     "latency_ms",
     "bundle",
