@@ -172,12 +172,12 @@ def write_bundle(
             # Modalities in which no source has both labels: the source gives the label away.
             "told_by_source": [m for m in MODALITIES if not _shared_sources(scans, m)],
         },
-        "reference": _entry(partial / "reference.csv"),
+        "reference": file_entry(partial / "reference.csv"),
         "evidence": {
-            path.stem: _entry(path) for path in write_evidence(scans, recipe, run, partial)
+            path.stem: file_entry(path) for path in write_evidence(scans, recipe, run, partial)
         },
     }
-    _write_json(partial / "bundle.json", manifest)
+    write_json(partial / "bundle.json", manifest)
 
     # The figures come from the whole road: files, router, networks, calibration, decision.
     measured = scans.where(np.isin(scans.split, ("val", "test", "probe")))
@@ -194,16 +194,21 @@ def write_bundle(
         "other": figures.get("other", {}),
         **{m: _routing(figures[m]) for m in MODALITIES},
     }
-    _write_json(partial / "bundle.json", manifest)
+    write_json(partial / "bundle.json", manifest)
     (partial / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     Bundle.load(partial)
+    replace_bundle(partial, folder)
+    return figures
+
+
+def replace_bundle(partial: Path, folder: Path) -> None:
+    """Put a finished bundle where it belongs, in place of what is there."""
     older = folder.with_name(folder.name + ".old")
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():
         os.replace(folder, older)
     os.replace(partial, folder)
     shutil.rmtree(older, ignore_errors=True)
-    return figures
 
 
 def add_folds(folder: Path, run: RunFolder) -> None:
@@ -217,8 +222,8 @@ def add_folds(folder: Path, run: RunFolder) -> None:
     Bundle.load(folder)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     for path in write_folds(run, folder):
-        manifest["evidence"][path.stem] = _entry(path)
-    _write_json(folder / "bundle.json", manifest)
+        manifest["evidence"][path.stem] = file_entry(path)
+    write_json(folder / "bundle.json", manifest)
 
 
 def _modality(
@@ -252,7 +257,7 @@ def _modality(
         of_val = table.covid[val] > 0.5, chance[kind][val]
         return {
             "target": target,
-            **_entry(folder / files[kind].name),
+            **file_entry(folder / files[kind].name),
             "calibration": {
                 "method": "platt",
                 "scale": scale,
@@ -323,7 +328,7 @@ def _router(scans: Scans, run: RunFolder, folder: Path) -> dict:
     # As strict as it can be while all but a few good scans of val pass; never below an even guess.
     accept = float(np.clip(np.quantile(of_truth[chest], REFUSED_ON_VAL), 0.5, 0.95))
     return {
-        **_entry(folder / source.name),
+        **file_entry(folder / source.name),
         "preprocess": SPEC.to_dict(),
         "labels": list(LABELS),
         "temperature": temperature,
@@ -377,7 +382,8 @@ def _sources(scans: Scans) -> list[dict]:
     ]
 
 
-def _entry(path: Path) -> dict:
+def file_entry(path: Path) -> dict:
+    """What bundle.json says of a file: its name, digests and length."""
     content = path.read_bytes()
     return {
         "file": path.name,
@@ -387,5 +393,6 @@ def _entry(path: Path) -> dict:
     }
 
 
-def _write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict) -> None:
+    """Write bundle.json, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -75,6 +75,59 @@ def _decisions(part: dict, metrics: dict) -> list[str]:
     ]
 
 
+def _refusals(manifest: dict) -> list[str]:
+    """How many good scans are refused, and how many spoiled ones noticed."""
+    measured = {k: part["refusals"] for k, part in manifest["modalities"].items()}
+    others = manifest["router"]["refusals"]
+    lines = [
+        "",
+        "## Refusals",
+        "",
+        "What is refused, by its code: `too-small`, `empty`, `not-a-chest-scan`, `clipped`, "
+        "`turned-90`, `turned-180`, `blurred`, `far-from-training`. Limits were set on val. "
+        "Mirrored scans and lateral views are not told.",
+        "",
+        "| good scans | given | refused | by |",
+        "|---|---|---|---|",
+    ]
+    for key, part in measured.items():
+        for split, counts in part["refused"].items():
+            found = {code: n for code, n in counts.items() if code != "scans"}
+            lines.append(
+                _row(
+                    f"{_NAMES[key]}, {split}",
+                    counts["scans"],
+                    f"{sum(found.values()) / counts['scans']:.2%}",
+                    ", ".join(f"{code} {n}" for code, n in found.items()) or "–",
+                )
+            )
+    answered = others["scans"] - sum(n for code, n in others.items() if code != "scans")
+    lines += [
+        "",
+        f"Of {others['scans']} pictures of test that are no chest scans, {answered} "
+        "were answered on.",
+        "",
+        "Spoiled scans of test, by the one measure that is meant for them (AUC: against good ones; "
+        "*false*: good ones over the limit):",
+        "",
+        "| what was done | code | scans | noticed | false | AUC |",
+        "|---|---|---|---|---|---|",
+        *(
+            _row(
+                what,
+                f"`{one['code']}`",
+                _NAMES[key],
+                f"{one['noticed']:.2%}",
+                f"{one['good_refused']:.2%}",
+                f"{one['auc']:.4f}",
+            )
+            for key, part in measured.items()
+            for what, one in part["noticed"].items()
+        ),
+    ]
+    return lines
+
+
 _SYSTEMS = {
     "mmtl": "The multi-modal multi-task framework (MMTL) of Arya et al.",
     "single": "Students, small networks of one encoder each",
@@ -252,6 +305,8 @@ def model_card(manifest: dict) -> str:
     for split, count in router["metrics"]["other"].items():
         share = f"{count['refused_share']:.2%} (refused)"
         lines.append(f"| not a chest scan, {split} | {count['given']} | {share} |")
+    if "refusals" in router:
+        lines += _refusals(manifest)
     lines += [
         *(_mixing(training["mixing"]) if "mixing" in training else ()),
         "",

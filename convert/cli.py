@@ -227,6 +227,34 @@ def bundle(
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="BUNDLE")
+def explain(folder) -> None:
+    """Give the networks of a bundle the outputs that heatmaps are made of."""
+    from covid_edge_convert.explain import explain
+
+    changed = explain(folder)
+    for name in changed:
+        click.echo(f"{name}: outputs added")
+    if not changed:
+        click.echo(f"{folder} has them already", err=True)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="BUNDLE")
+@DATA
+def checks(folder, data) -> None:
+    """Give an explained bundle the limits by which the device refuses scans, and measure them."""
+    from covid_edge_convert.checks import add_checks
+    from covid_edge_convert.data import load_scans
+
+    for name, figures in add_checks(load_scans(data), folder).items():
+        for split, counts in figures["refused"].items():
+            click.echo(f"{name} {split}, good scans refused: {counts}")
+        for what, one in figures["noticed"].items():
+            click.echo(f"{name} {what}: {one}")
+
+
+@cli.command()
 @DATA
 @click.option("--bundle", "folder", type=click.Path(path_type=Path), help="[default: the shipped]")
 @click.option(

@@ -119,17 +119,17 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise WarmStartError(f"{path}: {encoder} is not in it.")
     (scope,) = scopes
 
-    def constant(index: int) -> np.ndarray | None:
+    def value(index: int) -> np.ndarray | None:
         tensor = graph.tensors[index]
         data = model.buffers[tensor.buffer].data
-        return None if data is None else _real(tensor, np.asarray(data, np.uint8))
+        return None if data is None else constant(tensor, np.asarray(data, np.uint8))
 
     found: dict[str, list] = {}
     for operator in graph.operators:
         name = names[operator.outputs[0]]
         if not name.startswith(scope + "/"):
             continue
-        constants = [c for k in operator.inputs if k >= 0 and (c := constant(k)) is not None]
+        constants = [c for k in operator.inputs if k >= 0 and (c := value(k)) is not None]
         kind = kind_of(model, operator)
         if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             layer = re.search(r"/(\w+?conv|\w+_se_\w+?)(?:_\d+)?/", name[len(scope) :])
@@ -141,8 +141,8 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: tuple(values) for name, values in found.items()}
 
 
-def _real(tensor, data: np.ndarray) -> np.ndarray:
-    """What a stored constant stands for."""
+def constant(tensor, data: np.ndarray) -> np.ndarray:
+    """What a stored constant stands for: float32, from its TensorT and its bytes."""
     kinds = {TensorType.FLOAT32: "<f4", TensorType.INT8: "i1", TensorType.INT32: "<i4"}
     values = data.view(kinds[tensor.type]).reshape(tensor.shape)
     quantization = tensor.quantization

@@ -14,10 +14,13 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import BundleError
 from .preprocess import PreprocessSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "OPERATING_POINTS",
@@ -27,7 +30,12 @@ __all__ = [
     "UNCERTAIN",
     "Bundle",
     "Calibration",
+    "Checks",
     "Conformal",
+    "FamiliarRange",
+    "HeadBranch",
+    "HeadLayer",
+    "HeadPlan",
     "Modality",
     "Model",
     "ModelFile",
@@ -50,6 +58,9 @@ UNCERTAIN = "uncertain"
 
 #: How a probability becomes an answer: by the conformal bounds, or by one of two thresholds.
 OPERATING_POINTS = ("conformal", "balanced", "sensitive")
+
+# Logits of upright and three turns, by the pixels of a thumbnail and a bias.
+_TURNS = (4, 257)
 
 _SHIPPED = Path(__file__).parent / "models"
 _DEFAULT = "mmtl"
@@ -173,10 +184,74 @@ class Conformal:
 
 
 @dataclass(frozen=True)
+class HeadLayer:
+    """A dense layer, then LeakyReLU of `slope`, then a factor. Tensors of the file go by number.
+
+    `sum`, what enters LeakyReLU, is an output of the file; None if there is no LeakyReLU. `scale`
+    holds a factor for each unit; None if there are none.
+    """
+
+    weights: int
+    sum: int | None
+    slope: float
+    scale: int | None
+
+
+@dataclass(frozen=True)
+class HeadBranch:
+    """What follows one encoder: the mean over its last feature `map` (an output), and `layers`."""
+
+    map: int
+    layers: tuple[HeadLayer, ...]
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """The way from the encoders' last maps to the logit, which heatmaps go backwards.
+
+    What leaves the `branches` is concatenated in their order, and enters `head`.
+    """
+
+    branches: tuple[HeadBranch, ...]
+    head: tuple[HeadLayer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FamiliarRange:
+    """Where the embeddings of training scans lie; :func:`covid_edge.quality.distance`.
+
+    The embedding is the mean over the feature map that output `map` of the file is. A scan is
+    refused if its distance is over `limit`.
+    """
+
+    map: int
+    mean: np.ndarray
+    deviation: np.ndarray
+    limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Checks:
+    """The limits of a good scan of a modality; the measures are in :mod:`covid_edge.quality`.
+
+    A scan is refused under `contrast` or `sharpness`, over `extremes`, or if its log-odds of being
+    turned, by the weights `turns`, are over `turned`.
+    """
+
+    contrast: float
+    extremes: float
+    sharpness: float
+    turned: float
+    turns: np.ndarray
+
+
+@dataclass(frozen=True)
 class Model:
     """One file of a modality's network, and how that very file's logits become answers.
 
-    `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive).
+    `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive);
+    `heatmap` is None if the file has no outputs for heatmaps, `familiar` if nothing is known of
+    where training scans lie.
     """
 
     target: str
@@ -186,6 +261,8 @@ class Model:
     balanced: Threshold
     sensitive: Threshold
     conformal: Conformal
+    heatmap: HeadPlan | None = None
+    familiar: FamiliarRange | None = None
 
     def threshold(self, operating_point: str) -> float:
         """Return the threshold of an operating point; that of "conformal" is the balanced one."""
@@ -223,12 +300,13 @@ class Modality:
     """The network for one kind of scan, in one file or several. `labels` are (negative, positive).
 
     No two of `models` have the same target. The first is the one whose figures the model card
-    gives in full.
+    gives in full. `checks` is None if scans are not looked at before they are answered on.
     """
 
     preprocess: PreprocessSpec
     labels: tuple[str, str]
     models: tuple[Model, ...]
+    checks: Checks | None = None
 
     def model(self, target: str) -> Model:
         """Return the file made for `target`; a KeyError if there is none."""
@@ -377,6 +455,12 @@ class _Object:
             self.fail(key, "a whole number")
         return value
 
+    def index(self, key: str) -> int:
+        value = self.whole(key)
+        if value < 0:
+            self.fail(key, "a whole number of at least 0")
+        return value
+
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         value = self.fields.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -384,6 +468,20 @@ class _Object:
         if not (math.isfinite(value) and low <= value <= high):
             self.fail(key, f"a finite number from {low:g} to {high:g}")
         return float(value)
+
+    def numbers(self, key: str) -> np.ndarray:
+        """Return float32 values that stand there as Base64 of little-endian float16."""
+        import binascii
+
+        import numpy as np
+
+        try:
+            values = np.frombuffer(binascii.a2b_base64(self.text(key)), "<f2").astype(np.float32)
+        except ValueError:
+            values = np.full(1, np.nan)
+        if not (values.size and np.isfinite(values).all()):
+            self.fail(key, "numbers of 16 bits in Base64")
+        return values
 
     def positive(self, key: str) -> float:
         value = self.number(key)
@@ -487,7 +585,28 @@ def _modality(entry: _Object) -> Modality:
     models = tuple(_model(child, labels) for child in entry.children("models"))
     if len({model.target for model in models}) < len(models):
         entry.fail("models", "files of different targets")
-    return Modality(preprocess=_spec(entry), labels=labels, models=models)
+    checks = _checks(entry.child("checks")) if "checks" in entry.fields else None
+    return Modality(preprocess=_spec(entry), labels=labels, models=models, checks=checks)
+
+
+def _checks(entry: _Object) -> Checks:
+    turns = entry.numbers("turns")
+    if turns.size != _TURNS[0] * _TURNS[1]:
+        entry.fail("turns", f"{_TURNS[0]} times {_TURNS[1]} numbers")
+    return Checks(
+        contrast=entry.number("contrast"),
+        extremes=entry.number("extremes"),
+        sharpness=entry.number("sharpness"),
+        turned=entry.number("turned"),
+        turns=turns.reshape(_TURNS),
+    )
+
+
+def _familiar(entry: _Object) -> FamiliarRange:
+    mean, deviation = entry.numbers("mean"), entry.numbers("deviation")
+    if mean.size != deviation.size or (deviation <= 0).any():
+        entry.fail("deviation", "as many numbers as mean has, all over 0")
+    return FamiliarRange(entry.index("map"), mean, deviation, entry.number("limit"))
 
 
 def _model(entry: _Object, labels: tuple[str, str]) -> Model:
@@ -513,6 +632,29 @@ def _model(entry: _Object, labels: tuple[str, str]) -> Model:
             non_covid_to=conformal.number("non_covid_to", 0, 1),
             fitted_on=conformal.text("fitted_on"),
         ),
+        heatmap=_head_plan(entry.child("heatmap")) if "heatmap" in entry.fields else None,
+        familiar=_familiar(entry.child("familiar")) if "familiar" in entry.fields else None,
+    )
+
+
+def _head_plan(entry: _Object) -> HeadPlan:
+    branches = tuple(
+        HeadBranch(branch.index("map"), _head_layers(branch, "layers"))
+        for branch in entry.children("branches")
+    )
+    # A network of one encoder has all its layers in its branch.
+    return HeadPlan(branches, _head_layers(entry, "head") if entry.fields.get("head") else ())
+
+
+def _head_layers(entry: _Object, key: str) -> tuple[HeadLayer, ...]:
+    return tuple(
+        HeadLayer(
+            weights=layer.index("weights"),
+            sum=layer.index("sum") if "sum" in layer.fields else None,
+            slope=layer.number("slope") if "sum" in layer.fields else 1.0,
+            scale=layer.index("scale") if "scale" in layer.fields else None,
+        )
+        for layer in entry.children(key)
     )
 
 

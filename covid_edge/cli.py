@@ -48,7 +48,7 @@ Exit codes:
   1  the output cannot be written
   2  the command was not understood
   3  a file could not be read (also when others were refused)
-  4  a scan was refused: not a chest X-ray or chest CT
+  4  a scan was refused: not a chest X-ray or chest CT, or one that cannot be judged
   5  the bundle is damaged or wrong
   6  no interpreter or device
   7  the cluster cannot be reached, or lost a scan
@@ -159,6 +159,17 @@ def cli() -> None:
     is_flag=True,
     help="Show the paths of DICOM files, and with --json the IDs and UIDs in them.",
 )
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Answer also on scans that are clipped, turned, blurred or unlike those learned from.",
+)
+@click.option(
+    "--heatmap",
+    "heatmap_dir",
+    metavar="DIR",
+    help="Write to DIR a PNG of each scan that shows what speaks for and against COVID.",
+)
 def predict(
     paths: tuple[str, ...],
     as_json: bool,
@@ -175,6 +186,8 @@ def predict(
     frame: int | None,
     window: tuple[float, float] | None,
     include_ids: bool,
+    force: bool,
+    heatmap_dir: str | None,
 ) -> int:
     """Answer on chest scans: one line a scan, written as it is ready.
 
@@ -194,6 +207,9 @@ def predict(
         "operating_point": operating_point,
         "window": window,
         "include_ids": include_ids,
+        "force": force,
+        "heatmap": None if report else False,  # a page shows it, if there is one
+        "heatmap_dir": heatmap_dir and os.path.abspath(heatmap_dir),
     }
     here = {"device": "cpu", "delegate": None} if executor else {}
     with _decoders_silenced(also_stdout=device != "cpu"):

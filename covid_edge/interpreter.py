@@ -107,7 +107,9 @@ class Interpreter:
                 raise DeviceError(f"{path} cannot be run by {delegate}: {_first(error)}") from error
             raise BundleError(f"{path} cannot be loaded by {package}: {_first(error)}") from error
         self._input = self._network.get_input_details()[0]
-        self._output = self._network.get_output_details()[0]
+        outputs = self._network.get_output_details()
+        self._output = outputs[0]  # further ones are for heatmaps
+        self._outputs = {output["index"]: output for output in outputs}
         self.input_shape = _picture_shape(path, self._input["shape"].tolist())
         self.output_size = int(np.prod(self._output["shape"]))
 
@@ -140,6 +142,38 @@ class Interpreter:
             raise DeviceError(f"a network cannot be run: {_first(error)}") from error
         answer = self._network.get_tensor(self._output["index"])  # a copy
         return _dequantize(answer.reshape(-1), *self._output["quantization"])
+
+    def stored(self, tensor: int) -> np.ndarray:
+        """Return a constant or output as it is stored, of any type.
+
+        It is a view that must be let go before the next :meth:`run`.
+
+        Raises
+        ------
+        ValueError
+            There is no such tensor, or nothing in it.
+        """
+        return self._network.tensor(tensor)()
+
+    def scales(self, tensor: int) -> np.ndarray:
+        """Return what one step of each of a tensor's channels is worth: float32, one or several."""
+        scales = self._details[tensor]["quantization_parameters"]["scales"]
+        return scales if len(scales) else np.ones(1, np.float32)
+
+    def values(self, tensor: int) -> np.ndarray:
+        """Return what an output of one scale, or such a constant, stands for: float32, a copy.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`stored`.
+        """
+        details = self._outputs.get(tensor) or self._details[tensor]
+        return _dequantize(self.stored(tensor), *details["quantization"])
+
+    @functools.cached_property
+    def _details(self) -> dict[int, dict[str, Any]]:
+        return {one["index"]: one for one in self._network.get_tensor_details()}
 
 
 class GpuNetwork:

@@ -20,6 +20,7 @@ from .errors import BundleError, DeviceError, ScanError, UsageError
 from .files import Source
 from .interpreter import GpuNetwork, Interpreter, runtime
 from .preprocess import PreprocessSpec, preprocess
+from .quality import Refusal, contrast, distance, sharpness, unfit
 from .scan import Scan, read_scan
 
 if TYPE_CHECKING:
@@ -80,12 +81,21 @@ class Prediction:
         What made a label of the probability: see :class:`Predictor`; None if refused.
     network : dict of str or None
         ``file`` and ``device``: which of the bundle's files answered, and where; None if refused.
+    refusal : str or None
+        Why it was refused, one of :data:`covid_edge.quality.CODES`; of an answer that was forced,
+        why it would have been. None if there is nothing against the scan.
     reason : str or None
-        Why it was refused; None if it was not.
+        The same in words.
     dicom : dict or None
         Of a DICOM file, `modality` (``"xray"``, ``"ct"``, ``"other"`` or None) by its tags, `frame`
         of `frames`, `contradictions` between tags and picture (a list of the keys of
         :data:`CONTRADICTIONS`), and `ids` if they were asked for.
+    heatmap : ndarray of float32, shape (28, 28), or None
+        What each place of the scan adds to the log-odds of COVID-19, as
+        :func:`covid_edge.heatmap.contributions` says; None if not asked for, or refused. Not part
+        of a JSON line.
+    heatmap_file : str or None
+        The picture of it (`heatmap` in a JSON line); None if none was written.
     latency_ms : Latency
     bundle : dict of str
         ``name``, ``version`` and ``sha256`` (of bundle.json) of the bundle that answered.
@@ -102,16 +112,20 @@ class Prediction:
     threshold: float | None
     operating_point: str | None
     network: dict[str, str] | None
+    refusal: str | None
     reason: str | None
     dicom: dict[str, Any] | None
     latency_ms: Latency
     bundle: dict[str, str]
     source: Source = field(repr=False)
+    heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
+    heatmap_file: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of a JSON line: plain values, in the order above."""
         record = {**asdict(self), "labels": self.labels and list(self.labels)}
         del record["source"]
+        record["heatmap"] = record.pop("heatmap_file")
         return record
 
 
@@ -130,7 +144,7 @@ class Predictor:
         Threads of the interpreter.
     modality : str, optional
         Take every scan for this (``"xray"`` or ``"ct"``) and do not ask the router, which also
-        means that nothing else is told apart: a photograph is answered on too.
+        means that nothing else is told apart: a photograph may be answered on too.
     device : str
         Where the networks run (the small router is always on the CPU): ``"cpu"``; ``"gpu"``, by
         LiteRT's accelerator or a delegate library; ``"edgetpu"``, by libedgetpu; or ``"auto"``, the
@@ -146,6 +160,14 @@ class Predictor:
         Center and width at which DICOM files are looked at, whatever they say themselves.
     include_ids : bool
         Whether answers on DICOM files say whose and which they are.
+    force : bool
+        Answer also on scans that are clipped, turned, blurred or unlike those learned from, and say
+        so (:attr:`Prediction.refusal`).
+    heatmap : bool, optional
+        Also compute what each place of a scan adds to the answer (:attr:`Prediction.heatmap`);
+        None: where the bundle and the device give it.
+    heatmap_dir : str or path-like, optional
+        Folder to draw that into, one PNG a scan; implies `heatmap`. It is made if need be.
 
     Attributes
     ----------
@@ -163,7 +185,7 @@ class Predictor:
         No interpreter is installed, or neither it nor the bundle has what the device needs.
     UsageError
         There is no such modality, device or operating point, the device takes no delegate library,
-        or `threads` is less than 1.
+        `threads` is less than 1, the bundle gives no heatmaps, or there is no folder for them.
 
     Examples
     --------
@@ -182,6 +204,9 @@ class Predictor:
         delegate: str | None = None,
         window: tuple[float, float] | None = None,
         include_ids: bool = False,
+        force: bool = False,
+        heatmap: bool | None = False,
+        heatmap_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}")
@@ -201,6 +226,7 @@ class Predictor:
         self._modality = modality
         self._operating_point = operating_point
         self._threads = threads
+        self._force = force
         self._networks: dict[tuple[str, str], Interpreter | GpuNetwork] = {}
         self._lock = threading.Lock()
         self.identity = {
@@ -210,6 +236,15 @@ class Predictor:
         }
         self.device = self._quickest() if device == "auto" else device
         self.models = self._models(self.device)
+        self._heatmap_dir = heatmap_dir
+        why_not = self._no_heatmaps()
+        if why_not and (heatmap or heatmap_dir is not None):
+            raise UsageError(why_not)
+        self._heatmap = not why_not and (heatmap is not False or heatmap_dir is not None)
+        if heatmap_dir is not None:
+            from .heatmap import make_folder
+
+            make_folder(heatmap_dir)
 
     def load(self) -> None:
         """Check and load every network now, rather than when a scan first needs it.
@@ -252,6 +287,8 @@ class Predictor:
             A file of the bundle that this scan needs is damaged.
         DeviceError
             The network that this scan needs cannot be run on the device.
+        CovidEdgeError
+            The heatmap cannot be written.
         """
         with self._lock:
             clock = _Clock()
@@ -259,14 +296,16 @@ class Predictor:
             scan = self._read(source)
             clock.lap("read")
             found: dict[str, Any] = dict.fromkeys(_ANSWER)
-            modality, reason, shows = self._route(scan, clock)
-            if reason is None:
-                found = self._classify(scan, modality, clock)
+            modality, refusal, shows = self._route(scan, clock)
+            if modality is not None and (refusal is None or self._force):
+                answer, later = self._classify(scan, modality, clock)
+                found, refusal = {**found, **answer}, refusal or later
             return Prediction(
                 file=scan.path,
-                status="ok" if reason is None else "refused",
+                status="ok" if found["label"] else "refused",
                 modality=modality,
-                reason=reason,
+                refusal=refusal and refusal.code,
+                reason=refusal and refusal.reason,
                 dicom=_dicom(scan.tags, shows),
                 latency_ms=clock.latency(),
                 bundle=dict(self.identity),
@@ -283,59 +322,124 @@ class Predictor:
             raise ScanError(source.name, error.reason) from None
         return scan if source.alias is None else replace(scan, path=source.name)
 
-    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, str | None, str | None]:
+    def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, Refusal | None, str | None]:
         """Return the modality or None, why the scan is refused or None, and what it looks like."""
         told = scan.tags.modality if scan.tags else None
         if min(scan.height, scan.width) < MIN_SIDE:
             size = f"{scan.width} x {scan.height}"
-            reason = f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
-            return None, reason, told
-        if self._modality is not None:
-            return self._modality, None, self._modality
-        if told == "other":
-            return None, "not a chest X-ray or chest CT: its tags say another modality", told
-        if scan.tags and scan.tags.localizer:
-            return None, "a localizer, not a slice of CT", told
+            words = f"too small: {size} pixels, and no side may be under {MIN_SIDE}"
+            return None, Refusal("too-small", words), told
         router = self.bundle.router
-        network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
-        logits = self._run(network, router.model, router.preprocess, scan, clock)
-        probability = _softmax(logits / router.temperature)
-        best = int(probability.argmax())
-        label = router.labels[best]
-        if label == OTHER:
-            return None, "not a chest X-ray or chest CT", label
-        if probability[best] < router.accept and label != told:
-            reason = f"not clearly a chest X-ray or chest CT ({label} {probability[best]:.2f})"
-            return None, reason, label
-        return told or label, None, label
+        checks = {name: one.checks for name, one in self.bundle.modalities.items() if one.checks}
+        if self._modality is None and told == "other":
+            words = "not a chest X-ray or chest CT: its tags say another modality"
+            return None, Refusal("not-a-chest-scan", words), told
+        if self._modality is None and scan.tags and scan.tags.localizer:
+            return None, Refusal("not-a-chest-scan", "a localizer, not a slice of CT"), told
+        if self._modality is not None and not checks:
+            return self._modality, None, self._modality
+        pixels = self._see(scan, router.preprocess, clock)
+        if checks and contrast(pixels) < min(one.contrast for one in checks.values()):
+            words = "as good as empty: nearly all of it is of one grey"
+            return None, Refusal("empty", words), told
+        label = shows = self._modality
+        if label is None:
+            network = self._network(router.model, router.preprocess, len(router.labels), "cpu")
+            logits = self._run(network, router.model, pixels, clock)
+            probability = _softmax(logits / router.temperature)
+            best = int(probability.argmax())
+            shows = router.labels[best]
+            if shows == OTHER:
+                words = "not a chest X-ray or chest CT"
+                return None, Refusal("not-a-chest-scan", words), shows
+            if probability[best] < router.accept and shows != told:
+                words = f"not clearly a chest X-ray or chest CT ({shows} {probability[best]:.2f})"
+                return None, Refusal("not-a-chest-scan", words), shows
+            label = told or shows
+        return label, unfit(pixels, checks[label]) if label in checks else None, shows
 
-    def _classify(self, scan: Scan, name: str, clock: _Clock) -> dict[str, Any]:
-        model, spec = self.models[name], self.bundle.modalities[name].preprocess
-        network = self._network(model.file, spec, 1, self.device)
-        (logit,) = self._run(network, model.file, spec, scan, clock).tolist()
+    def _classify(
+        self, scan: Scan, name: str, clock: _Clock
+    ) -> tuple[dict[str, Any], Refusal | None]:
+        """Return the answer, empty if there is none, and what is against it."""
+        model, modality = self.models[name], self.bundle.modalities[name]
+        network = self._network(model.file, modality.preprocess, 1, self.device)
+        pixels = self._see(scan, modality.preprocess, clock)
+        refusal = None
+        if modality.checks is not None and sharpness(pixels) < modality.checks.sharpness:
+            refusal = Refusal("blurred", "blurred: it shows no detail that could be judged")
+            if not self._force:
+                return {}, refusal
+        (logit,) = self._run(network, model.file, pixels, clock).tolist()
+        if refusal is None and self._is_strange(network, model):
+            words = (
+                f"unlike the {name} scans that were learned from, so the answer would be a guess"
+            )
+            refusal = Refusal("far-from-training", words)
+            if not self._force:
+                return {}, refusal
         calibration, point = model.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
         labels = model.possible(probability, point)
+        explained = self._explain(network, model, scan, logit) if self._heatmap else {}
         return {
+            **explained,
             "label": labels[0] if len(labels) == 1 else UNCERTAIN,
             "labels": labels,
             "probability": probability,
             "threshold": model.threshold(point),
             "operating_point": point,
             "network": {"file": model.file.path.name, "device": self.device},
-        }
+        }, refusal
+
+    def _is_strange(self, network: Interpreter | GpuNetwork, model: Model) -> bool:
+        """Whether what the network ran last is far from what it learned from.
+
+        LiteRT's GPU accelerator gives the logit alone, so there nothing is.
+        """
+        familiar = model.familiar
+        if familiar is None or isinstance(network, GpuNetwork):
+            return False
+        try:
+            embedding = network.values(familiar.map)[0].mean((0, 1))
+            return distance(embedding, familiar.mean, familiar.deviation) > familiar.limit
+        except (ValueError, KeyError) as error:
+            raise BundleError(
+                f"{model.file.path} is not as bundle.json's familiar describes it: {error}"
+            ) from error
+
+    def _explain(
+        self, network: Interpreter, model: Model, scan: Scan, logit: float
+    ) -> dict[str, Any]:
+        from .heatmap import contributions, draw, write
+
+        scale, bias = model.calibration.scale, model.calibration.bias
+        try:
+            heatmap = contributions(network, model.heatmap, scale * logit + bias, scale)
+        except (ValueError, KeyError) as error:
+            raise BundleError(
+                f"{model.file.path} is not as bundle.json's heatmap describes it: {error}"
+            ) from error
+        if self._heatmap_dir is None:
+            return {"heatmap": heatmap}
+        picture = draw(scan.pixels, heatmap, self.bundle.notice)
+        name = Path(scan.path).stem
+        return {"heatmap": heatmap, "heatmap_file": write(picture, self._heatmap_dir, name)}
+
+    def _see(self, scan: Scan, spec: PreprocessSpec, clock: _Clock) -> np.ndarray:
+        clock.skip()
+        pixels = preprocess(scan.pixels, spec)
+        clock.lap("preprocess")
+        return pixels
 
     def _run(
         self,
         network: Interpreter | GpuNetwork,
         model: ModelFile,
-        spec: PreprocessSpec,
-        scan: Scan,
+        pixels: np.ndarray,
         clock: _Clock,
     ) -> np.ndarray:
         clock.skip()
-        pixels = preprocess(scan.pixels, spec)
-        clock.lap("preprocess")
         logits = network.run(pixels)
         clock.lap("inference")
         if not np.isfinite(logits).all():
@@ -378,6 +482,18 @@ class Predictor:
                 )
             found[name] = fitting[0]
         return found
+
+    def _no_heatmaps(self) -> str | None:
+        """Return why there are no heatmaps, None if there are."""
+        if self.device == "gpu" and delegate_library("gpu", self._package, self._delegate) is None:
+            return "LiteRT's GPU accelerator gives no heatmaps: use device 'cpu' for them"
+        for model in self.models.values():
+            if model.heatmap is None:
+                return (
+                    f"{model.file.path} of bundle {self.bundle.name} gives no heatmaps: "
+                    "covid-edge-convert explain can add what they need, or use another bundle"
+                )
+        return None
 
     def _quickest(self) -> str:
         """Return the device that computes a network soonest, of those that work here.

@@ -81,10 +81,12 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "threshold": None,
         "operating_point": None,
         "network": None,
+        "refusal": None,
         "reason": error.reason,
         "dicom": None,
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
+        "heatmap": None,
     }
 
 

@@ -30,6 +30,7 @@ COLUMNS = (
     "operating_point",
     "network.file",
     "network.device",
+    "refusal",
     "reason",
     "dicom.modality",
     "dicom.frame",
@@ -42,6 +43,7 @@ COLUMNS = (
     "bundle.name",
     "bundle.version",
     "bundle.sha256",
+    "heatmap",
 )
 
 # A cell that begins so is run as a formula by spreadsheets, in some languages also if the sign is

@@ -57,8 +57,11 @@ def shown(
         pixels = read_scan(outcome.source.path, outcome.source.frame, window).pixels
     except ScanError:
         return None, None
-    heatmap = getattr(outcome, "heatmap", None)
-    return _scan(pixels), None if heatmap is None else _map(heatmap, pixels.shape)
+    if outcome.heatmap is None:
+        return _scan(pixels), None
+    # What speaks for COVID and what speaks against it have both counted.
+    counted = np.abs(outcome.heatmap)
+    return _scan(pixels), _map(counted / max(counted.max(), 1e-6), pixels.shape)
 
 
 @lru_cache(maxsize=1)

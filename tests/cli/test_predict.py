@@ -25,10 +25,12 @@ KEYS = [
     "threshold",
     "operating_point",
     "network",
+    "refusal",
     "reason",
     "dicom",
     "latency_ms",
     "bundle",
+    "heatmap",
 ]
 
 

@@ -23,7 +23,15 @@ def test_help_names_every_step_of_the_road():
     text = CliRunner().invoke(cli, ["--help"]).output
     assert all(
         step in text
-        for step in ("train", "protocols", "quantize", "edgetpu-check", "bundle", "evaluate")
+        for step in (
+            "train",
+            "protocols",
+            "quantize",
+            "edgetpu-check",
+            "bundle",
+            "explain",
+            "evaluate",
+        )
     )
 
 

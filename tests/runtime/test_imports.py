@@ -22,6 +22,7 @@ PREDICTOR = {
     "_kernels",
     "interpreter",
     "delegates",
+    "quality",
 }
 
 # Every module of the package that importing the one on the left may pull in.
@@ -35,6 +36,8 @@ ALLOWED = {
     "imgproc": {"errors", "_kernels"},
     "preprocess": {"errors", "imgproc", "_kernels"},
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
+    "heatmap": {"errors"},
+    "quality": set(),
     "report": {"errors", "delegates"},
     "cli": {"errors", "delegates", "report"},
     "predictor": PREDICTOR,

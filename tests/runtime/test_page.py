@@ -100,10 +100,8 @@ def answers(predictor, flat):
 
 
 def with_heatmap(prediction, heatmap):
-    """The same answer with a heatmap, whatever fields this version's answers have."""
-    answer = replace(prediction)
-    object.__setattr__(answer, "heatmap", heatmap)
-    return answer
+    """The same answer with a heatmap."""
+    return replace(prediction, heatmap=heatmap)
 
 
 def picture(address: str) -> Image.Image:

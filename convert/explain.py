@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a heatmap needs, out of a network's own file: further outputs, and the plan of its head.
+
+A network is encoders, each ending in a mean over a feature map, and dense layers with LeakyReLU
+down to the logit. What the logit owes to each cell of a map is known exactly from the maps, the
+layers' sums (whose signs choose the slopes) and the weights, which the file holds anyway. So the
+file is given the maps and sums as further outputs, by a few bytes at its end; every byte of what it
+computes stays where it was, and so does the signature, which goes on giving the logit alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from covid_edge.bundle import Bundle
+from covid_edge.errors import UsageError
+from covid_edge_convert.bundle import file_entry, replace_bundle, write_json
+from covid_edge_convert.warm_start import constant
+
+# SubgraphTable.outputs in TensorFlow Lite's schema: the third field of its vtable.
+_OUTPUTS = 8
+
+
+def explain(folder: Path) -> list[str]:
+    """Give every network of a bundle, in place, what heatmaps need.
+
+    Parameters
+    ----------
+    folder : Path
+        A bundle. It is replaced whole or not at all.
+
+    Returns
+    -------
+    list of str
+        The files that were changed: those that did not have it yet.
+
+    Raises
+    ------
+    BundleError
+        ``folder`` is no sound bundle.
+    UsageError
+        A network is not of the form above.
+    """
+    Bundle.load(folder)
+    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    models = [
+        model
+        for modality in manifest["modalities"].values()
+        for model in modality["models"]
+        if "heatmap" not in model
+    ]
+    for model in models:
+        content = (folder / model["file"]).read_bytes()
+        model["heatmap"] = head_plan(content, model["file"])
+    if not models:
+        return []
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial)
+    for model in models:
+        path = partial / model["file"]
+        path.write_bytes(with_outputs(path.read_bytes(), outputs_of(model["heatmap"])))
+        model.update(file_entry(path))
+    write_json(partial / "bundle.json", manifest)
+    Bundle.load(partial)
+    replace_bundle(partial, folder)
+    return [model["file"] for model in models]
+
+
+def with_outputs(content: bytes, tensors: list[int]) -> bytes:
+    """Add tensors to the outputs of a TFLite file's first graph, after those it has.
+
+    A longer list is written at the end and pointed at from the graph. Nothing else moves, so
+    constants stay aligned, and two versions of a file differ by some bytes only.
+
+    Parameters
+    ----------
+    content : bytes
+        TFLite file.
+    tensors : list of int
+        Numbers of tensors in the graph.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    field = graph._tab.Pos + graph._tab.Offset(_OUTPUTS)
+    outputs = [*map(int, graph.OutputsAsNumpy()), *tensors]
+    edited = bytearray(content) + bytes(-len(content) % 4)
+    struct.pack_into("<I", edited, field, len(edited) - field)  # offsets count from themselves
+    edited += struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
+    return bytes(edited)
+
+
+def outputs_of(plan: dict) -> list[int]:
+    """The tensors of a plan that a run computes, and that must be outputs to be read."""
+    layers = [layer for branch in plan["branches"] for layer in branch["layers"]] + plan["head"]
+    sums = [layer["sum"] for layer in layers if "sum" in layer]
+    return [branch["map"] for branch in plan["branches"]] + sums
+
+
+def head_plan(content: bytes, name: str) -> dict:
+    """The way from the encoders' last maps to the logit, as bundle.json has it.
+
+    Parameters
+    ----------
+    content : bytes
+        TFLite file of a network, of any precision.
+    name : str
+        What an error calls it.
+
+    Returns
+    -------
+    dict
+        ``branches``, in the order in which they are concatenated: each with its ``map`` and its
+        ``layers``; and ``head``, the layers after that. A layer has ``weights``; if a LeakyReLU
+        follows, ``sum``, what enters it, and its ``slope`` below zero; and ``scale`` if units are
+        multiplied by a factor after that. Tensors go by number.
+
+    Raises
+    ------
+    UsageError
+        The network is of another form.
+    """
+    return Graph(content, name).plan()
+
+
+class Graph:
+    """A TFLite file's first graph, walked from its logit upwards.
+
+    Parameters
+    ----------
+    content : bytes
+        TFLite file.
+    name : str
+        What an error calls it.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        self.name = name
+        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        self.graph = self.model.subgraphs[0]
+        self.makers = {int(o): op for op in self.graph.operators for o in op.outputs}
+        self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+
+    def plan(self) -> dict:
+        """See `head_plan`."""
+        head, operator = self.layers(int(self.graph.outputs[0]))
+        if self.kind(operator) == "CONCATENATION":
+            branches = [self.layers(int(k)) for k in operator.inputs]
+        else:
+            head, branches = [], [(head, operator)]
+        for _, start in branches:
+            if self.kind(start) != "MEAN" or int(start.inputs[0]) not in self.makers:
+                raise self.other_form()
+        return {
+            "branches": [
+                {"map": int(start.inputs[0]), "layers": layers} for layers, start in branches
+            ],
+            "head": head,
+        }
+
+    def layers(self, tensor: int):
+        """The dense layers that end in ``tensor``, and the operator that they begin after."""
+        found = []
+        slope, scale = 1.0, None
+        while True:
+            operator = self.makers.get(tensor)
+            if operator is None:
+                raise self.other_form()
+            kind = self.kind(operator)
+            if kind == "FULLY_CONNECTED" and not operator.builtinOptions.fusedActivationFunction:
+                layer = {"weights": self.constant(int(operator.inputs[1]))}
+                if slope != 1:
+                    layer.update(sum=tensor, slope=round(slope, 6))
+                if scale is not None:
+                    layer["scale"] = scale
+                found.append(layer)
+                slope, scale = 1.0, None
+            elif kind == "LEAKY_RELU":
+                slope *= float(operator.builtinOptions.alpha)
+            elif kind in ("MUL", "ADD") and slope == 1 and scale is None:  # of a BatchNorm
+                if kind == "MUL":
+                    scale = self.constant(int(operator.inputs[1]))
+            elif slope == 1 and scale is None and kind in ("CONCATENATION", "MEAN"):
+                return found[::-1], operator
+            else:
+                raise self.other_form()
+            tensor = int(operator.inputs[0])
+
+    def kind(self, operator) -> str:
+        code = self.model.operatorCodes[operator.opcodeIndex]
+        return self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def constant(self, tensor: int) -> int:
+        """The constant that a tensor is, or (weights in float16) is made of."""
+        operator = self.makers.get(tensor)
+        if operator is not None and self.kind(operator) == "DEQUANTIZE":
+            tensor = int(operator.inputs[0])
+        if self.model.buffers[self.graph.tensors[tensor].buffer].data is None:
+            raise self.other_form()
+        return tensor
+
+    def dense(self, weights: int) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel, float32 (outputs, inputs), and bias of the dense layer with these weights."""
+        for operator in self.graph.operators:
+            if self.kind(operator) == "FULLY_CONNECTED":
+                kernel, bias = map(int, operator.inputs[1:3])
+                if self.constant(kernel) == weights:
+                    kernel = self.value(weights)
+                    return kernel, np.zeros(len(kernel)) if bias < 0 else self.value(bias)
+        raise KeyError(weights)
+
+    def affine(self, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and offset, float32 (units,), of the BatchNorm whose factor is this tensor."""
+        (after,) = (op for op in self.graph.operators if scale in op.inputs)
+        (offset,) = (op for op in self.graph.operators if op.inputs[0] == after.outputs[0])
+        return self.value(scale).ravel(), self.value(int(offset.inputs[1])).ravel()
+
+    def value(self, tensor: int) -> np.ndarray:
+        """What a constant stands for, float32."""
+        stored = self.graph.tensors[tensor]
+        return constant(stored, np.asarray(self.model.buffers[stored.buffer].data, np.uint8))
+
+    def other_form(self) -> UsageError:
+        return UsageError(
+            f"{self.name} cannot be explained: it is not encoders that end in a mean over a map, "
+            "and dense layers with LeakyReLU after them"
+        )
