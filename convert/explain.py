@@ -4,8 +4,8 @@
 A network is encoders, each ending in a mean over a feature map, and dense layers with LeakyReLU
 down to the logit. What the logit owes to each cell of a map is known exactly from the maps, the
 layers' sums (whose signs choose the slopes) and the weights, which the file holds anyway. So the
-file is given the maps and sums as further outputs, by a few bytes at its end; every byte of what it
-computes stays where it was, and so does the signature, which goes on giving the logit alone.
+file is given the maps and sums as further outputs, by some bytes at its end; all that it computes
+with stays where it was, and the logit stays the first output.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from covid_edge.errors import UsageError
 from covid_edge_convert.bundle import file_entry, replace_bundle, write_json
 from covid_edge_convert.warm_start import constant
 
-# SubgraphTable.outputs in TensorFlow Lite's schema: the third field of its vtable.
-_OUTPUTS = 8
+# Fields in the vtables of TensorFlow Lite's schema: SubGraph.outputs and SignatureDef.outputs.
+_OUTPUTS, _SIGNATURE_OUTPUTS = 8, 6
 
 
 def explain(folder: Path) -> list[str]:
@@ -75,25 +75,59 @@ def explain(folder: Path) -> list[str]:
 def with_outputs(content: bytes, tensors: list[int]) -> bytes:
     """Add tensors to the outputs of a TFLite file's first graph, after those it has.
 
-    A longer list is written at the end and pointed at from the graph. Nothing else moves, so
-    constants stay aligned, and two versions of a file differ by some bytes only.
+    Longer lists, that of the graph and that of its signature (LiteRT wants them to agree), are
+    written at the end and pointed at. Nothing else moves, so constants stay aligned, and two
+    versions of a file differ by some bytes only.
 
     Parameters
     ----------
     content : bytes
         TFLite file.
     tensors : list of int
-        Numbers of tensors in the graph.
+        Numbers of tensors in the graph. In the signature they are ``explain_0``, ``explain_1``...
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
-    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
-    field = graph._tab.Pos + graph._tab.Offset(_OUTPUTS)
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
     outputs = [*map(int, graph.OutputsAsNumpy()), *tensors]
-    edited = bytearray(content) + bytes(-len(content) % 4)
-    struct.pack_into("<I", edited, field, len(edited) - field)  # offsets count from themselves
-    edited += struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
+    edited = bytearray(content)
+    _repoint(edited, graph, _OUTPUTS, lambda builder: builder.CreateNumpyVector(np.int32(outputs)))
+    for signature in map(model.SignatureDefs, range(model.SignatureDefsLength())):
+        maps = [
+            schema.TensorMapT.InitFromObj(signature.Outputs(k))
+            for k in range(signature.OutputsLength())
+        ]
+        for number, tensor in enumerate(tensors):
+            maps.append(schema.TensorMapT())
+            maps[-1].name, maps[-1].tensorIndex = f"explain_{number}", tensor
+
+        def vector(builder, maps=maps):
+            packed = [one.Pack(builder) for one in maps]
+            builder.StartVector(4, len(packed), 4)
+            for one in reversed(packed):
+                builder.PrependUOffsetTRelative(one)
+            return builder.EndVector()
+
+        _repoint(edited, signature, _SIGNATURE_OUTPUTS, vector)
     return bytes(edited)
+
+
+def _repoint(edited: bytearray, table, slot: int, build) -> None:
+    """Make the field of a table in the file point at something new, appended to the file.
+
+    What `build` makes with a flatbuffers.Builder refers only to itself, by relative offsets.
+    """
+    import flatbuffers
+
+    builder = flatbuffers.Builder()
+    builder.Finish(build(builder))
+    part = builder.Output()
+    edited += bytes(-len(edited) % 16)
+    field = table._tab.Pos + table._tab.Offset(slot)
+    root = len(edited) + struct.unpack_from("<I", part)[0]
+    struct.pack_into("<I", edited, field, root - field)  # offsets count from themselves
+    edited += part
 
 
 def outputs_of(plan: dict) -> list[int]:

@@ -157,7 +157,7 @@ class Interpreter:
 
     def scales(self, tensor: int) -> np.ndarray:
         """Return what one step of each of a tensor's channels is worth: float32, one or several."""
-        scales = self._details[tensor]["quantization_parameters"]["scales"]
+        scales = self._details(tensor)["quantization_parameters"]["scales"]
         return scales if len(scales) else np.ones(1, np.float32)
 
     def values(self, tensor: int) -> np.ndarray:
@@ -168,12 +168,12 @@ class Interpreter:
         ValueError
             As :meth:`stored`.
         """
-        details = self._outputs.get(tensor) or self._details[tensor]
+        details = self._outputs.get(tensor) or self._details(tensor)
         return _dequantize(self.stored(tensor), *details["quantization"])
 
-    @functools.cached_property
-    def _details(self) -> dict[int, dict[str, Any]]:
-        return {one["index"]: one for one in self._network.get_tensor_details()}
+    def _details(self, tensor: int) -> dict[str, Any]:
+        # The public get_tensor_details describes all the hundreds there are, each time.
+        return self._network._get_tensor_details(tensor, 0)
 
 
 class GpuNetwork:
@@ -225,7 +225,7 @@ class GpuNetwork:
             raise DeviceError(f"LiteRT's GPU accelerator cannot run all operations of {path}")
         (key,) = self._network.get_signature_list()
         (taken,) = self._network.get_input_tensor_details(key).values()
-        (given,) = self._network.get_output_tensor_details(key).values()
+        given, *_ = self._network.get_output_tensor_details(key).values()  # more are for heatmaps
         if {taken["dtype"], given["dtype"]} != {"float32"}:
             raise BundleError(f"{path} does not take and give float32, as files for a GPU must")
         self.input_shape = _picture_shape(path, taken["shape"])

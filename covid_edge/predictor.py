@@ -372,9 +372,7 @@ class Predictor:
                 return {}, refusal
         (logit,) = self._run(network, model.file, pixels, clock).tolist()
         if refusal is None and self._is_strange(network, model):
-            words = (
-                f"unlike the {name} scans that were learned from, so the answer would be a guess"
-            )
+            words = f"unlike the {name} scans learned from: an answer would be a guess"
             refusal = Refusal("far-from-training", words)
             if not self._force:
                 return {}, refusal

@@ -49,8 +49,8 @@ class Refusal:
 
 def contrast(pixels: np.ndarray) -> float:
     """Return how many grey levels lie between the 5th and the 95th percentile: 0 to 255."""
-    low, high = np.percentile(pixels, (5, 95))
-    return float(high - low)
+    levels = np.sort(pixels, axis=None)  # np.percentile's first call takes 10 ms
+    return float(levels[levels.size * 95 // 100]) - float(levels[levels.size * 5 // 100])
 
 
 def extremes(pixels: np.ndarray) -> float:

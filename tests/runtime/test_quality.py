@@ -109,11 +109,9 @@ def test_a_turned_scan_says_which_way_to_turn_it(shipped, spoiled):
     assert "to the right" in predictor.predict(right).reason
 
 
-def test_what_is_like_nothing_learned_from_is_refused_though_a_modality_is_given(shipped, tmp_path):
-    rng = np.random.default_rng(0)
-    noise = Image.fromarray(rng.integers(0, 256, (20, 20), dtype=np.uint8))
-    noise.resize((400, 400), Image.Resampling.NEAREST).save(tmp_path / "noise.png")
-    answer = Predictor(shipped, modality="ct").predict(tmp_path / "noise.png")
+@pytest.mark.parametrize(("name", "taken_for"), [("ct", "xray"), ("xray", "ct")])
+def test_a_scan_taken_for_the_other_modality_is_far_from_training(shipped, name, taken_for):
+    answer = Predictor(shipped, modality=taken_for).predict(EXAMPLES / f"{name}.png")
     assert (answer.status, answer.refusal) == ("refused", "far-from-training")
 
 
