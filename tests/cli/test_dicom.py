@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from conftest import BRIGHT, DARK, MIDDLE, TOY
+from conftest import BRIGHT, DARK, EXAMPLES, MIDDLE, TOY
 from covid_edge.cli import main
 from dicoms import image, save
 
@@ -317,6 +318,13 @@ def test_nothing_that_identifies_comes_out_in_a_table_or_a_page(run, toy, tellin
     assert "scan 1" in said
     assert 'class="pixels"' in said  # the pictures themselves are found all the same
     assert [marker for marker in markers if marker in said] == []
+
+
+def test_pictures_of_heatmaps_are_not_named_after_dicom_files(run, shipped, tmp_path):
+    scan = np.asarray(Image.open(EXAMPLES / "xray.png").convert("L"))
+    save(tmp_path / "MARKNAME.dcm", image(scan, "CR"))
+    run("predict", "--heatmap", tmp_path / "maps", tmp_path / "MARKNAME.dcm")
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["scan 1.png"]
 
 
 def test_a_page_names_the_frame_and_says_what_contradicts_the_picture(run, toy, put, tmp_path):
