@@ -17,6 +17,7 @@ OLD = {"1": "0", "2a": "1", "2b": "2", "2c": "3"}  # branches, as Keras names th
 @pytest.fixture(scope="module")
 def published() -> keras.Model:
     """A ResNet50 as the package holds one: caffe's input, BatchNorms that have seen something."""
+    keras.utils.set_random_seed(0)
     network = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
     rng = np.random.default_rng(0)
     for layer in network.layers:
@@ -94,7 +95,9 @@ def test_resnet50_answers_as_the_published_network_does(published, archive, scan
     rest = keras.Model(encoder.get_layer("pool1_pad").input, encoder.output)
     others = keras.Model(published.get_layer("pool1_pad").input, published.output)
     maps = np.abs(np.random.default_rng(2).normal(0, 1, (2, 32, 32, 64))).astype(np.float32)
-    assert np.allclose(rest.predict(maps, verbose=0), others.predict(maps, verbose=0), rtol=1e-3)
+    here, there = (m.predict(maps, verbose=0) for m in (rest, others))
+    # Of thousands of sums some come out near zero: what rounds elsewhere is as large there.
+    assert np.abs(here - there).max() < 1e-3 * np.abs(there).max()
 
 
 def test_resnet50v2_gets_the_same_convolutions(archive, scans):
