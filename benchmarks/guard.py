@@ -124,9 +124,14 @@ def _last_line(text: str) -> str:
 
 
 def quickest(
-    versions: dict[str, Version], scan: Path, rounds: int = ROUNDS, processes: int = PROCESSES
+    versions: dict[str, Version],
+    scans: dict[str, Path],
+    rounds: int = ROUNDS,
+    processes: int = PROCESSES,
 ) -> dict[str, dict[str, float]]:
     """Return the least milliseconds of everything: what is timed → version → ms.
+
+    `scans` holds one of each modality that is answered on: a refusal takes no time.
 
     What looks slower than LIMIT in "head" than in "base" is measured again before it is believed.
     """
@@ -140,7 +145,7 @@ def quickest(
             # Each version is the first of a round as often as the other.
             for name in sorted(versions, reverse=turn % 2 == 1):
                 for way in ways:
-                    for modality in MODALITIES:
+                    for modality, scan in scans.items():
                         for what, ms in getattr(versions[name], way)(modality, scan).items():
                             known = least.setdefault(what, {})
                             known[name] = min(ms, known.get(name, ms))
@@ -178,13 +183,14 @@ def verdict(least: dict[str, dict[str, float]]) -> tuple[int, str]:
     return code, "\n".join(lines)
 
 
-def draw(folder: Path) -> Path:
-    """Write the scan that is answered on: the example X-ray, enlarged to 1024x1024."""
-    path = folder / "scan.png"
-    with Image.open(ROOT / "examples" / "xray.png") as image:
-        large = image.convert("L").resize((1024, 1024), Image.Resampling.BICUBIC)
-    Image.fromarray(np.asarray(large)).save(path)
-    return path
+def draw(folder: Path) -> dict[str, Path]:
+    """Write the scans that are answered on: the example of each modality, of 1024x1024 pixels."""
+    scans = {modality: folder / f"{modality}.png" for modality in MODALITIES}
+    for path in scans.values():
+        with Image.open(ROOT / "examples" / path.name) as image:
+            large = image.convert("L").resize((1024, 1024), Image.Resampling.BICUBIC)
+        Image.fromarray(np.asarray(large)).save(path)
+    return scans
 
 
 def base_commit() -> str | None:

@@ -33,13 +33,15 @@ def answer_all(scans: list[str], folder: str | None = None) -> dict:
     from covid_edge.scan import read_scan
 
     bundle = Bundle.load(folder)
-    whole = Predictor(bundle)
+    whole = Predictor(bundle, force=True)
     files = {("router", "router"): (bundle.router.model, bundle.router.preprocess)}
     predictors = {}
     for name, part in bundle.modalities.items():
         for model in part.models:
             files[name, model.target] = model.file, part.preprocess
-            only = Predictor(bundle.only(model.target)) if len(part.models) > 1 else whole
+            only = (
+                Predictor(bundle.only(model.target), force=True) if len(part.models) > 1 else whole
+            )
             predictors[name, model.target] = only
     networks = {key: Interpreter(file.path) for key, (file, _) in files.items()}
 

@@ -69,6 +69,13 @@ def test_a_report_has_every_stage_cold_and_warm_of_each_number_of_threads(saved)
     assert report["board"] == bench.board()
 
 
+def test_the_bundle_that_ships_is_timed_though_it_would_refuse_what_is_drawn(run, shipped):
+    done = run("bench", "--bundle", shipped, "--threads", 1, "--rounds", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout)["rows"]:
+        assert row["ms"]["inference"]["min"] > 1  # a refusal takes no time
+
+
 def test_peak_memory_is_that_of_a_cold_process(saved):
     peaks = [row["peak_mb"] for row in json.loads(saved.read_text())["rows"]]
     assert all(20 < peak < 500 for peak in peaks[:2])

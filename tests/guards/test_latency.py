@@ -53,6 +53,11 @@ def versions(tmp_path):
         version.__exit__()
 
 
+def both(scan):
+    """One scan, to be answered on as either modality."""
+    return dict.fromkeys(guard.MODALITIES, scan)
+
+
 @pytest.mark.parametrize(
     ("stage", "module", "name"),
     [
@@ -65,7 +70,7 @@ def test_a_stage_that_was_slowed_down_is_red(versions, flat, stage, module, name
     folder, start = versions
     with open(folder / "head" / "covid_edge" / f"{module}.py", "a") as file:
         file.write(SLOWED.format(name=name))
-    least = guard.quickest(start(), flat("a.png", 128), rounds=3, processes=0)
+    least = guard.quickest(start(), both(flat("a.png", 128)), rounds=3, processes=0)
     code, table = guard.verdict(least)
     assert code == 1
     red = {line[:18].strip() for line in table.splitlines() if "SLOWER" in line}
@@ -77,7 +82,7 @@ def test_a_start_that_was_slowed_down_is_red(versions, flat, monkeypatch):
     folder, start = versions
     with open(folder / "head" / "covid_edge" / "cli.py", "a") as file:
         file.write("\nimport time\n\ntime.sleep(3)\n")
-    least = guard.quickest(start(), flat("a.png", 128), rounds=1, processes=1)
+    least = guard.quickest(start(), both(flat("a.png", 128)), rounds=1, processes=1)
     assert guard.changes(least)["xray process"] > guard.LIMIT
     assert guard.verdict(least)[0] == 1
 
@@ -87,7 +92,7 @@ def test_a_version_that_cannot_answer_is_named_with_its_error(versions, flat):
     with open(folder / "head" / "covid_edge" / "predictor.py", "a") as file:
         file.write("\nraise RuntimeError('half a change')\n")
     with pytest.raises(guard.GuardError, match="head: RuntimeError: half a change"):
-        guard.quickest(start(), flat("a.png", 128), rounds=1, processes=0)
+        guard.quickest(start(), both(flat("a.png", 128)), rounds=1, processes=0)
 
 
 class Told:
@@ -103,13 +108,13 @@ class Told:
 
 
 def test_the_quickest_of_many_counts():
-    least = guard.quickest({"base": Told(9, 9, 1), "head": Told(1, 1, 9)}, None, 4, 0)
+    least = guard.quickest({"base": Told(9, 9, 1), "head": Told(1, 1, 9)}, both(None), 4, 0)
     assert least == {m + " total": {"base": 1, "head": 1} for m in ("xray", "ct")}
 
 
 def test_what_looks_slower_is_measured_again_before_it_is_called_slower():
     disturbed = Told(*[9] * 6, 1)
-    least = guard.quickest({"base": Told(1), "head": disturbed}, None, 3, 0)
+    least = guard.quickest({"base": Told(1), "head": disturbed}, both(None), 3, 0)
     assert disturbed.asked == 12
     assert guard.verdict(least)[0] == 0
 
