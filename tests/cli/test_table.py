@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -270,8 +271,10 @@ def test_interrupted_before_the_first_answer_it_leaves_nothing(toy, tmp_path):
         stderr=subprocess.PIPE,
     )
     process.stderr.readline()  # the notice
-    while not (tmp_path / "answers.csv.part").exists():
-        pass
+    part = tmp_path / "answers.csv.part"
+    while not (part.exists() and part.stat().st_size):
+        time.sleep(0.01)
+    time.sleep(1)  # until it waits for the list
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130
