@@ -131,6 +131,12 @@ def test_more_than_a_quarter_slower_is_red_and_faster_is_said(head, code, note):
     assert ("SLOWER" in line, "faster" in line) == ("SLOWER" in note, "faster" in note)
 
 
+def test_what_takes_less_than_a_millisecond_longer_is_said_and_not_red():
+    found, table = guard.verdict({"ct preprocess": {"base": 0.3, "head": 1.2}})
+    assert found == 0
+    assert "slower, by less than 1.0 ms" in table
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """An empty repository, on main, which the guard takes for its own."""
