@@ -21,7 +21,7 @@ from covid_edge.bundle import Bundle
 from covid_edge.interpreter import Interpreter
 from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.calibrate import probability
-from covid_edge_convert.checkpoints import Checkpoints, save_weights, write_text
+from covid_edge_convert.checkpoints import save_weights, write_text
 from covid_edge_convert.data import MODALITIES, SPECS, Scans
 from covid_edge_convert.lighten import lighten
 from covid_edge_convert.pretrain import (
@@ -32,7 +32,7 @@ from covid_edge_convert.pretrain import (
     Styles,
     adamw,
     begin,
-    reseed,
+    fit_epochs,
     some,
     targets,
 )
@@ -236,35 +236,20 @@ def distill(
         keras.losses.BinaryCrossentropy(from_logits=True),
         jit_compile=JIT,
     )
-    checkpoints = Checkpoints(folder, student)
     y, styles = targets(scans.where(train)), Styles(pixels[train], scans.where(train))
-    for epoch in range(checkpoints.restore(), len(schedule.sizes)):
-        size = schedule.sizes[epoch]
-        reseed(student, seed, epoch)
+    masks = None if lungs is None else lungs[train]
+
+    def taught(epoch: int, size: int) -> TaughtScans:
         shown = AugmentedScans(
-            pixels[train],
-            None if lungs is None else lungs[train],
-            y,
-            styles,
-            teacher.size[0],
-            schedule.batch_size,
-            seed,
-            epoch,
+            pixels[train], masks, y, styles, teacher.size[0], schedule.batch_size, seed, epoch
         )
-        data = TaughtScans(shown, teacher, MODALITIES.index(modality), size)
-        fit = student.fit(
-            data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=verbose
-        )
+        return TaughtScans(shown, teacher, MODALITIES.index(modality), size)
+
+    def measured() -> dict[str, float]:
         logits = student.predict(pixels[val][..., None], batch_size=64, verbose=0)
-        line = {
-            "epoch": epoch,
-            "size": size,
-            "loss": round(float(fit.history["loss"][-1]), 4),
-            "val_auc": round(float(roc_auc_score(scans.covid[val], logits)), 4),
-        }
-        with open(folder / "log.jsonl", "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        checkpoints.save(epoch + 1)
+        return {"val_auc": round(float(roc_auc_score(scans.covid[val], logits)), 4)}
+
+    checkpoints = fit_epochs(student, schedule, folder, seed, taught, measured, verbose)
     save_weights(student, done)
     checkpoints.clear()
     return done

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,32 +248,76 @@ def pretrain(
     model = keras.Model(encoder.input, with_range_penalty(encoder, logits))
     model.compile(adamw(schedule, len(train)), masked_cross_entropy, jit_compile=JIT)
 
-    checkpoints = Checkpoints(folder, model)
     y = targets(scans.where(train))
     styles = Styles(pixels[train], scans.where(train))
-    for epoch in range(checkpoints.restore(), len(schedule.sizes)):
-        size = schedule.sizes[epoch]
-        reseed(model, seed, epoch)
-        data = AugmentedScans(
-            pixels[train],
-            None if lungs is None else lungs[train],
-            y,
-            styles,
-            size,
-            schedule.batch_size,
-            seed,
-            epoch,
+    masks = None if lungs is None else lungs[train]
+
+    def shown(epoch: int, size: int) -> AugmentedScans:
+        return AugmentedScans(
+            pixels[train], masks, y, styles, size, schedule.batch_size, seed, epoch
         )
-        # The order is the data's own; Keras would shuffle it again, from a state that is not kept.
-        fit = model.fit(data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=verbose)
-        line = {"epoch": epoch, "size": size, "loss": round(float(fit.history["loss"][-1]), 4)}
-        line.update(validation_auc(model, pixels[val], scans.where(val)))
-        with open(folder / "log.jsonl", "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        checkpoints.save(epoch + 1)
+
+    checkpoints = fit_epochs(
+        model,
+        schedule,
+        folder,
+        seed,
+        shown,
+        lambda: validation_auc(model, pixels[val], scans.where(val)),
+        verbose,
+    )
     save_weights(encoder, done)
     checkpoints.clear()
     return done
+
+
+def fit_epochs(
+    model: keras.Model,
+    schedule: Schedule,
+    folder: Path,
+    seed: int,
+    data: Callable[[int, int], keras.utils.PyDataset],
+    measure: Callable[[], dict[str, float]],
+    verbose: int,
+) -> Checkpoints:
+    """Fit a compiled model to the end of its schedule, from the last finished epoch on.
+
+    Parameters
+    ----------
+    model : keras.Model
+    schedule : Schedule
+    folder : Path
+        Holds checkpoints and ``log.jsonl``, a line an epoch.
+    seed : int
+    data : callable
+        Epoch and size of its views to its batches.
+    measure : callable
+        What the log says of the model after an epoch, beside its loss.
+    verbose : int
+
+    Returns
+    -------
+    Checkpoints
+        To be cleared once what was trained is kept elsewhere.
+    """
+    checkpoints = Checkpoints(folder, model)
+    for epoch in range(checkpoints.restore(), len(schedule.sizes)):
+        size = schedule.sizes[epoch]
+        reseed(model, seed, epoch)
+        # The order is the data's own; Keras would shuffle it again, from a state that is not kept.
+        fit = model.fit(
+            data(epoch, size),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            verbose=verbose,
+        )
+        line = {"epoch": epoch, "size": size, "loss": round(float(fit.history["loss"][-1]), 4)}
+        line.update(measure())
+        with open(folder / "log.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        checkpoints.save(epoch + 1)
+    return checkpoints
 
 
 def begin(encoder: keras.Model, start: keras.Model | str | None, pixels: np.ndarray) -> None:
