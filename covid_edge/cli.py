@@ -362,7 +362,7 @@ def _answer(
     as_json: bool,
 ) -> int:
     """Write a line for each of `outcomes`, those of `scans`, and return the exit code."""
-    from .report import error_record, json_line, text_line
+    from .report import json_line, record, text_line
 
     listed = scans if isinstance(scans, list) else []
     names = [str(scan) for scan in listed if not isinstance(scan, ScanError)]
@@ -370,18 +370,16 @@ def _answer(
     codes = {0}
     with _progress(len(listed)) as step:
         for outcome in outcomes:
-            # click.echo flushes each line.
-            if isinstance(outcome, ScanError):
+            failed = isinstance(outcome, ScanError)
+            if failed:
                 codes.add(outcome.exit_code)
-                if as_json:
-                    step(click.echo, json_line(error_record(outcome, bundle)))
-                else:
-                    step(_complain, outcome)
-                continue
-            if outcome.status == "refused":
+            elif outcome.status == "refused":
                 codes.add(EXIT_REFUSED)
+            # click.echo flushes each line.
             if as_json:
-                step(click.echo, json_line(outcome.to_dict()))
+                step(click.echo, json_line(record(outcome, bundle)))
+            elif failed:
+                step(_complain, outcome)
             else:
                 step(click.echo, text_line(outcome, width))
     return next(code for code in (ScanError.exit_code, EXIT_REFUSED, 0) if code in codes)
