@@ -11,8 +11,10 @@ unsigned ce_cpu_features(void) {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) features |= CE_CPU_AVX2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vbmi") && features & CE_CPU_AVX2)
-        features |= CE_CPU_AVX512;
+        features & CE_CPU_AVX2)
+        features |= CE_CPU_AVX512BW;
+    if (__builtin_cpu_supports("avx512vbmi") && features & CE_CPU_AVX512BW)
+        features |= CE_CPU_AVX512VBMI;
 #elif defined(__aarch64__)
     features |= CE_CPU_NEON;  // part of the base architecture
 #endif

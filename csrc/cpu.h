@@ -6,8 +6,9 @@
 
 enum {
     CE_CPU_AVX2 = 1u << 0,  // with BMI2, as in every processor of note
-    CE_CPU_AVX512 = 1u << 1,  // F, BW, DQ, VL and VBMI, and what CE_CPU_AVX2 stands for
-    CE_CPU_NEON = 1u << 2,
+    CE_CPU_AVX512BW = 1u << 1,  // F, BW, DQ and VL, and what CE_CPU_AVX2 stands for
+    CE_CPU_AVX512VBMI = 1u << 2,  // VBMI, and what CE_CPU_AVX512BW stands for
+    CE_CPU_NEON = 1u << 3,
 };
 
 // A set of CE_CPU_ bits.

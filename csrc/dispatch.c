@@ -20,7 +20,8 @@ typedef struct {
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
-    {"avx512", CE_CPU_AVX512, &ce_clahe_rows_avx512, NULL, &ce_resize_rows_avx512, NULL},
+    {"avx512", CE_CPU_AVX512VBMI, &ce_clahe_rows_avx512, NULL, &ce_resize_rows_avx512, NULL},
+    {"avx512bw", CE_CPU_AVX512BW, &ce_clahe_rows_avx512bw, NULL, NULL, NULL},
     {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2,
      &ce_area_rows_avx2},
 #endif

@@ -160,6 +160,7 @@ const ce_area_rows *ce_active_area(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_clahe_rows ce_clahe_rows_avx2;
+extern const ce_clahe_rows ce_clahe_rows_avx512bw;
 extern const ce_clahe_rows ce_clahe_rows_avx512;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;

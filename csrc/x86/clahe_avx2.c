@@ -353,11 +353,9 @@ static inline AVX2 half_done begin_dyadic_u16(const uint16_t *const src[2], size
     half_done sums;
     for (size_t row = 0; row < 2; row++)
         for (unsigned i = 0; i < 2; i++) {
-            uint64_t levels;
-            memcpy(&levels, src[row] + x + 4 * i, sizeof levels);
-            sums.of[2 * row + i] = _mm256_cvtepi32_ps(
-                four_sums(table, levels & 0xFFFF, levels >> 16 & 0xFFFF, levels >> 32 & 0xFFFF,
-                          levels >> 48, across + x + 4 * i));
+            const uint16_t *levels = src[row] + x + 4 * i;
+            sums.of[2 * row + i] = _mm256_cvtepi32_ps(four_sums(
+                table, levels[0], levels[1], levels[2], levels[3], across + x + 4 * i));
         }
     return sums;
 }

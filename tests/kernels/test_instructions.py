@@ -17,7 +17,12 @@ from covid_edge import _kernels
 from toolchain import ROOT, run, tool
 
 # How the instructions of a variant look. A file <operation>_<variant>.c holds that variant.
-LOOKS = {"avx2": r"%ymm", "avx512": r"%zmm", "neon": r"\bv\d+\.(16b|8h|4s|2d)\b"}
+LOOKS = {
+    "avx2": r"%ymm",
+    "avx512": r"%zmm",
+    "avx512bw": r"%zmm",
+    "neon": r"\bv\d+\.(16b|8h|4s|2d)\b",
+}
 
 # Anything past the first x86-64 is written with VEX or EVEX: AVX and later names start with v.
 BEYOND_X86_64 = re.compile(r"\tv[a-z0-9]+\s.*%[xyz]mm|%[yz]mm")
