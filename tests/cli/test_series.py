@@ -6,7 +6,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from conftest import BRIGHT, DARK, MIDDLE, TOY
 from covid_edge.bundle import Bundle
 from covid_edge.cli import main
 from covid_edge.files import find_scans, name_scans
+from covid_edge.many import predict_many
 from covid_edge.predictor import Predictor
+from covid_edge.report import record
 from covid_edge.study import Study, sum_up
 from dicoms import image, save
 
@@ -188,6 +192,34 @@ def test_workers_change_neither_answers_nor_order(predict, put, folder):
     two = predict("--json", "--workers", 2, folder)
     assert one[0] == two[0] == 3
     assert without_times(one[1]) == without_times(two[1])
+
+
+def test_an_executor_changes_nothing_either(put, folder):
+    (folder / "broken.dcm").write_bytes(put("b2.dcm", 5, uid="1.2.4").read_bytes()[:-10])
+    bundle = Bundle.load(TOY)
+    scans = list(name_scans(find_scans([str(folder)], ()), sort=True))
+    with Pickling(2) as executor:
+        here, there = (
+            list(sum_up(predict_many(scans, pool, workers=2, bundle=TOY), bundle))
+            for pool in (None, executor)
+        )
+    plain = [[{**record(one, {}), "latency_ms": None} for one in all_] for all_ in (here, there)]
+    assert plain[0] == plain[1]
+    assert [one["status"] for one in plain[0]].count("series") == 2
+    assert [one["series"]["failed"] for one in plain[0] if one["status"] == "series"] == [0, 1]
+
+
+class Pickling(ThreadPoolExecutor):
+    """Hands over what it is given and gives as processes do."""
+
+    def submit(self, fn, /, *args):
+        task = pickle.dumps((fn, args))
+
+        def run():
+            fn, args = pickle.loads(task)
+            return pickle.loads(pickle.dumps(fn(*args)))
+
+        return super().submit(run)
 
 
 def test_the_table_has_a_row_for_each_series(predict, folder, tmp_path):
