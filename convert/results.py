@@ -33,6 +33,7 @@ from covid_edge_convert.plots import NAMES, STAGE_NAMES
 from covid_edge_convert.robustness import robustness_figures
 from covid_edge_convert.shortcuts import BORDER, shortcut_figures
 from covid_edge_convert.sources import FOLDS
+from covid_edge_convert.studies import DEVICE, gather, rule_figures, study_figures
 
 SPLITS = ("test", "probe")
 _HEADER = ["accuracy", "AUC", "sensitivity", "specificity", "F1"]
@@ -73,21 +74,26 @@ def write_results(
         A scan cannot be read.
     """
     measured = scans.where(np.isin(scans.split, SPLITS))
+    slices = scans.select(modality="ct", split="val")
     if quick is not None:
         measured = measured.where(_first_of_each(measured, quick))
+        slices = slices.where(_first_of_each(slices, quick))
     document = Document(f"Results of {bundle.name} {bundle.version}")
     metrics: dict = {"bundle": {"name": bundle.name, "version": bundle.version}}
     _preface(document, bundle, measured, quick)
 
     say(f"{len(measured)} scans through the device's predictor")
-    answers = answer_pictures(
-        lambda number: (measured.root / measured.file[number]).read_bytes(),
-        len(measured),
-        bundle,
-        "predict",
-    )
+    answers = _answers(measured, bundle)
     models = Predictor(bundle).models
     metrics["headline"] = _headline(document, measured, answers, models)
+
+    say(f"CT series, and {len(slices)} slices of val for the rule")
+    metrics["studies"] = _studies(
+        document,
+        rule_figures(gather(slices, _answers(slices, bundle), "val"), models["ct"]),
+        study_figures(gather(measured, answers, "test"), models["ct"]),
+        models["ct"],
+    )
 
     say("stages and protocols, from the bundle's evidence")
     evidence = load_evidence(bundle)
@@ -122,6 +128,15 @@ def write_results(
     write_text(out / "results.html", document.html())
     write_text(out / "results.md", document.markdown("results"))
     return metrics
+
+
+def _answers(scans: Scans, bundle: Bundle) -> list[Prediction]:
+    return answer_pictures(
+        lambda number: (scans.root / scans.file[number]).read_bytes(),
+        len(scans),
+        bundle,
+        "predict",
+    )
 
 
 def _first_of_each(scans: Scans, count: int) -> np.ndarray:
@@ -317,6 +332,47 @@ def _decisions(document: Document, found: dict, models: dict[str, Model]) -> Non
             for point, f in part["points"].items()
         ],
     )
+
+
+def _studies(document: Document, rules: dict, found: dict, model: Model) -> dict:
+    document.heading("CT series")
+    if not found["figures"]["all"]["scans"]:
+        document.text("No group of test has several CT slices that were answered.")
+        return {"rules": rules, **found}
+    sets, figures = found["sets"], found["figures"]
+    document.text(
+        "What the device says of a series is the mean of its slices' log-odds, judged as that of "
+        "one slice. No scans of whole series are at hand: groups (patients, papers, runs of "
+        "slices) with two or more answered slices stand in for them, and these slices were chosen "
+        f"by somebody; of a whole volume nothing is known. {found['mixed']} groups of test with "
+        "slices of both labels are left out. Rules were compared on `val`, each at the balanced "
+        "threshold:"
+    )
+    document.table(
+        ["rule, on the log-odds of the slices", "studies", "accuracy", "AUC"],
+        [
+            [name + " (the device's)" * (name == DEVICE), str(f["scans"])]
+            + [_cell(f[key]) for key in ("accuracy", "auc")]
+            for name, f in rules.items()
+        ],
+    )
+    document.text(
+        f"The device's rule on `test`, {found['slices']} slices in {figures['all']['scans']} "
+        "studies; last, for comparison, their slices one by one:"
+    )
+    names = {"all": "CT studies", "alone": "their slices alone"}
+    document.table(
+        ["", "scans", "groups", *_HEADER],
+        [[names.get(name, name), *_cells(f)] for name, f in figures.items()],
+    )
+    shares = ["coverage", "coverage_covid", "coverage_non_covid", "uncertain"]
+    told = ["–" if sets[key] is None else f"{sets[key]:.3f}" for key in shares]
+    document.text(
+        f"The bounds for slices ({1 - model.conformal.alpha:.0%} of each class) promise nothing of "
+        f"series. Here the true label is not excluded in {told[0]} of the studies ({told[1]} of "
+        f"COVID, {told[2]} of the others), and {told[3]} are uncertain."
+    )
+    return {"rules": rules, **found}
 
 
 def _stages(document: Document, table: Scans, logits: dict, bundle: Bundle) -> dict:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .files import Source
     from .page import Page
     from .predictor import Prediction, Predictor
+    from .study import Study
     from .table import Table
 
 __all__ = ["cli", "main"]
@@ -192,10 +193,11 @@ def predict(
     """Answer on chest scans: one line a scan, written as it is ready.
 
     PATH is a picture, a folder (searched for pictures to any depth), or - for a list of paths on
-    standard input, one a line. DICOM files are called by their place in the list, since names may
-    be those of patients.
+    standard input, one a line. DICOM files are called by their place among the answers, since names
+    may be those of patients. CT slices of one series are answered in the order of their positions,
+    and then together, unless they came in a list.
     """
-    from .files import find_scans, name_scans
+    from .files import Source, find_scans, name_scans
     from .predictor import Predictor
 
     settings = {
@@ -216,8 +218,10 @@ def predict(
         # A cluster's workers look for the device where they are.
         predictor = Predictor(**{**settings, **here})
         found = find_scans(paths, _list_on_stdin(paths))
-        scans: Iterable[Source | ScanError] = name_scans(found, frame, include_ids)
-        if "-" not in paths:  # a list on standard input is answered as it comes
+        # A list on standard input is answered as it comes, so no series is looked for in it.
+        listed = "-" not in paths
+        scans: Iterable[Source | ScanError] = name_scans(found, frame, include_ids, sort=listed)
+        if listed:
             scans = list(scans)
         if device == "auto" and not executor:
             settings["device"] = predictor.device
@@ -232,6 +236,10 @@ def predict(
 
             outcomes = predict_many(scans, workers=workers, **settings)
         with _written(predictor, csv, report, window) as files:
+            if not listed or any(isinstance(scan, Source) and scan.series for scan in scans):
+                from .study import sum_up
+
+                outcomes = sum_up(outcomes, predictor.bundle)
             outcomes = _written_too(outcomes, files)
             return _answer(predictor.identity, scans, outcomes, as_json)
 
@@ -358,28 +366,33 @@ def _elsewhere(
 def _answer(
     bundle: dict[str, str],
     scans: Iterable[Source | ScanError],
-    outcomes: Iterable[Prediction | ScanError],
+    outcomes: Iterable[Prediction | ScanError | Study],
     as_json: bool,
 ) -> int:
     """Write a line for each of `outcomes`, those of `scans`, and return the exit code."""
-    from .report import json_line, record, text_line
+    from .report import json_line, record, study_line, text_line
 
     listed = scans if isinstance(scans, list) else []
-    names = [str(scan) for scan in listed if not isinstance(scan, ScanError)]
+    found = [scan for scan in listed if not isinstance(scan, ScanError)]
+    names = [str(scan) for scan in found]
+    names += [f"series {scan.series.number}" for scan in found if scan.series]
     width = max((len(printable(name)) for name in names), default=0)
     codes = {0}
     with _progress(len(listed)) as step:
         for outcome in outcomes:
             failed = isinstance(outcome, ScanError)
+            together = not failed and outcome.status == "series"
             if failed:
                 codes.add(outcome.exit_code)
             elif outcome.status == "refused":
                 codes.add(EXIT_REFUSED)
             # click.echo flushes each line.
             if as_json:
-                step(click.echo, json_line(record(outcome, bundle)))
+                step(click.echo, json_line(record(outcome, bundle)), not together)
             elif failed:
                 step(_complain, outcome)
+            elif together:
+                step(click.echo, study_line(outcome, width), False)
             else:
                 step(click.echo, text_line(outcome, width))
     return next(code for code in (ScanError.exit_code, EXIT_REFUSED, 0) if code in codes)
@@ -416,8 +429,8 @@ def _written(
 
 
 def _written_too(
-    outcomes: Iterable[Prediction | ScanError], files: Iterable[Table | Page]
-) -> Iterator[Prediction | ScanError]:
+    outcomes: Iterable[Prediction | ScanError | Study], files: Iterable[Table | Page]
+) -> Iterator[Prediction | ScanError | Study]:
     for outcome in outcomes:
         for file in files:  # before it is shown: they shall never know less than has been seen
             file.add(outcome)
@@ -425,17 +438,17 @@ def _written_too(
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Callable[[Any], None], Any], None]]:
+def _progress(total: int) -> Iterator[Callable[..., None]]:
     """Yield what calls ``write(what)`` and counts it, with a bar on stderr if that is of use."""
     if total < MANY or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda write, what: write(what)
+        yield lambda write, what, counts=True: write(what)
         return
     with click.progressbar(length=total, label="scans", show_pos=True, file=sys.stderr) as bar:
 
-        def step(write: Callable[[Any], None], what: Any) -> None:
+        def step(write: Callable[[Any], None], what: Any, counts: bool = True) -> None:
             click.echo("\r\x1b[K", nl=False, err=True)  # clear the bar's line; update redraws it
             write(what)
-            bar.update(1)
+            bar.update(int(counts))
 
         yield step
 

@@ -16,21 +16,22 @@ The order is that of the standard's grey-scale pipeline (PS3.4 N.2), and each st
 Colour and palettes become grey by ITU-R 601, their whole range 0..255. Overlays are not drawn. Of
 an enhanced multi-frame picture, a frame's own functional groups win over those that all share.
 
-Nothing read here but :class:`Tags` leaves this module: errors are sentences of its own, and what
-pydicom warns of or logs, which quotes values, is silenced.
+Nothing read here but :class:`Tags` and :class:`Layout` leaves this module: errors are sentences of
+its own, and what pydicom warns of or logs, which quotes values, is silenced.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import math
 import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from .scan import MAX_PIXELS, MAX_SIDE
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["LUNG", "MAX_FRAMES", "Tags", "read_dicom", "read_tags"]
+__all__ = ["LUNG", "MAX_FRAMES", "Layout", "Plane", "Tags", "read_dicom", "read_layout"]
 
 #: Center and width of the lung window, in Hounsfield units.
 LUNG = (-600.0, 1500.0)
@@ -87,6 +88,9 @@ _READ = [
 #: What identifies a picture: read only if asked for.
 _IDS = ["PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
+# What says where a slice lies; of a frame, in its functional groups.
+_PLACE = ["ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "InstanceNumber"]
+
 _RLE = "1.2.840.10008.1.2.5"
 
 # Bytes before the value of encapsulated pixels: tag, VR, two that are reserved, length.
@@ -121,6 +125,42 @@ class Tags:
     frame: int = 1
     frames: int = 1
     ids: dict[str, str] | None = None
+
+
+class Plane(NamedTuple):
+    """Where a slice lies, as far as its tags say; lengths in mm, in the patient's system.
+
+    Attributes
+    ----------
+    position, normal : tuple of 3 floats, or None
+        The centre of its first pixel, and the unit vector at a right angle to it (PS3.3
+        C.7.6.2.1.1).
+    location, number : float or None
+        SliceLocation and InstanceNumber.
+    """
+
+    position: tuple[float, ...] | None
+    normal: tuple[float, ...] | None
+    location: float | None
+    number: float | None
+
+
+class Layout(NamedTuple):
+    """Which slices of which series a file holds. It identifies them: it is not to be shown.
+
+    Attributes
+    ----------
+    frames : int
+        How many there are, at least 1.
+    series : str or None
+        SeriesInstanceUID of slices of CT, empty if they have none; None of anything else.
+    planes : tuple of Plane
+        Of each slice; empty if they are none, or more than :data:`MAX_FRAMES`.
+    """
+
+    frames: int
+    series: str | None = None
+    planes: tuple[Plane, ...] = ()
 
 
 def read_dicom(
@@ -159,10 +199,10 @@ def read_dicom(
     """
     with _reading(name):
         file = _inflated(name, file)
-        header = _header(name, file, include_ids)
+        header = _header(name, file, _IDS if include_ids else [])
         tags = _tags(header, frame, include_ids)
         if not 0 < tags.frame <= tags.frames:
-            raise ScanError(name, f"holds {tags.frames} frames, and no frame {frame}")
+            raise ScanError(name, f"holds {tags.frames} frames, and no frame {tags.frame}")
         if frame is None and tags.frames > 1:
             raise ScanError(name, f"holds {tags.frames} frames; choose one (--frame)")
         stored = _stored(name, file, header, tags.frame - 1)
@@ -175,8 +215,8 @@ def read_dicom(
         return pixels, str(header.PhotometricInterpretation), tags
 
 
-def read_tags(name: str, file: BinaryIO, include_ids: bool = False) -> Tags:
-    """Return what the tags say, without decoding anything; of the first frame if there are several.
+def read_layout(name: str, file: BinaryIO) -> Layout:
+    """Return which slices a file holds, without decoding anything.
 
     Raises
     ------
@@ -184,7 +224,16 @@ def read_tags(name: str, file: BinaryIO, include_ids: bool = False) -> Tags:
         As :func:`read_dicom`, as far as the tags show.
     """
     with _reading(name):
-        return _tags(_header(name, _inflated(name, file), include_ids), None, include_ids)
+        header = _header(name, _inflated(name, file), ["SeriesInstanceUID", *_PLACE])
+        tags = _tags(header, None, False)
+        frames = max(1, tags.frames)
+        if tags.modality != "ct" or tags.localizer or frames > MAX_FRAMES:
+            return Layout(frames)
+        try:
+            planes = tuple(_plane(header, index) for index in range(frames))
+        except Exception:  # damaged tags of the place alone shall not cost the answers
+            planes = (Plane(None, None, None, None),) * frames
+        return Layout(frames, str(header.get("SeriesInstanceUID") or ""), planes)
 
 
 @contextmanager
@@ -245,14 +294,13 @@ def _inflated(name: str, file: BinaryIO) -> BinaryIO:
     return plain
 
 
-def _header(name: str, file: BinaryIO, include_ids: bool) -> Dataset:
-    """Return the tags that are needed, checked as far as they can be before pixels are decoded."""
+def _header(name: str, file: BinaryIO, also: list[str]) -> Dataset:
+    """Return the tags that are needed, and `also` these, checked as far as they can be so far."""
     from pydicom import dcmread
     from pydicom.uid import UID
 
     file.seek(0)
-    wanted = _READ + (_IDS if include_ids else [])
-    header = dcmread(file, stop_before_pixels=True, specific_tags=wanted)
+    header = dcmread(file, stop_before_pixels=True, specific_tags=_READ + also)
     if not header.file_meta.get("TransferSyntaxUID"):
         raise ScanError(name, "a DICOM file that does not say how it is encoded (transfer syntax)")
     if "Rows" not in header or "Columns" not in header or not file.read(1):
@@ -289,6 +337,31 @@ def _tags(header: Dataset, frame: int | None, include_ids: bool) -> Tags:
         frames=int(header.get("NumberOfFrames") or 1),
         ids={key: str(header.get(key, "")) for key in _IDS} if include_ids else None,
     )
+
+
+def _plane(header: Dataset, index: int) -> Plane:
+    said = {}
+    for group in _groups(header, index):
+        said.update((keyword, group[keyword].value) for keyword in _PLACE if keyword in group)
+    position, cosines, location, number = (
+        _finite(said.get(keyword), count) for keyword, count in zip(_PLACE, (3, 6, 1, 1))
+    )
+    normal = None
+    if cosines:
+        (x, y, z), (u, v, w) = cosines[:3], cosines[3:]
+        normal = (y * w - z * v, z * u - x * w, x * v - y * u)
+        length = math.hypot(*normal)
+        normal = tuple(part / length for part in normal) if length > 0.5 else None
+    return Plane(position, normal, location and location[0], number and number[0])
+
+
+def _finite(value: Any, count: int) -> tuple[float, ...] | None:
+    """Return so many finite numbers, or None if these are not what the tag holds."""
+    try:
+        numbers = tuple(map(float, [value] if count == 1 else value))
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
 
 def _text(data: Dataset, keyword: str) -> str:
@@ -346,19 +419,24 @@ def _display(header: Dataset, index: int) -> Dataset:
     """Return what decides a frame's pixels: its own groups win over shared ones, these over all."""
     from pydicom import Dataset
 
+    flat = Dataset()
+    flat.file_meta = header.file_meta
+    flat.set_original_encoding(*header.original_encoding)
+    for group in _groups(header, index):
+        for keyword in _PIXELS:
+            if keyword in group:
+                flat[keyword] = group[keyword]
+    return flat
+
+
+def _groups(header: Dataset, index: int) -> list[Dataset]:
+    """Return what holds a frame's tags: the later ones win."""
     groups = [header]
     for keyword, item in ((_SHARED, 0), (_OF_FRAME, index)):
         if header.get(keyword):
             inner = [element.value for element in header[keyword][item] if element.VR == "SQ"]
             groups += [group for sequence in inner for group in sequence]
-    flat = Dataset()
-    flat.file_meta = header.file_meta
-    flat.set_original_encoding(*header.original_encoding)
-    for group in groups:
-        for keyword in _PIXELS:
-            if keyword in group:
-                flat[keyword] = group[keyword]
-    return flat
+    return groups
 
 
 def _colour(stored: np.ndarray, display: Dataset) -> np.ndarray:

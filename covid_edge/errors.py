@@ -18,6 +18,11 @@ Each message is one sentence that says what was tried, what was found and what t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .files import Slice
+
 __all__ = [
     "BundleError",
     "CovidEdgeError",
@@ -50,14 +55,17 @@ class ScanError(CovidEdgeError, ValueError):
         The file, as it was given.
     reason : str
         What is wrong with it, without the file's name.
+    series : Slice, optional
+        Which slice of a series it should have been.
     """
 
     exit_code = 3
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, series: Slice | None = None) -> None:
+        super().__init__(path, reason, series)
         self.path = path
         self.reason = reason
+        self.series = series
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"

@@ -5,18 +5,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ScanError
 from .scan import is_dicom
 
-__all__ = ["DICOM_SUFFIXES", "SUFFIXES", "Source", "find_scans", "name_scans"]
+if TYPE_CHECKING:
+    from .dicom import Layout
+
+__all__ = ["DICOM_SUFFIXES", "SUFFIXES", "Slice", "Source", "find_scans", "name_scans"]
 
 #: Endings, in lower case, of the pictures that are taken out of a folder.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 #: Endings of DICOM files. A folder's other files are taken too if they begin as one does.
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+class Slice(NamedTuple):
+    """Which slice of which CT series: both are counted from 1, in the order of the answers."""
+
+    number: int
+    slice: int
+    slices: int
 
 
 @dataclass(frozen=True)
@@ -31,11 +43,14 @@ class Source:
         Which frame of a DICOM file of several, from 1.
     alias : str or None
         What answers and errors call it; None: its path.
+    series : Slice or None
+        Which slice of a series it is, if it is one.
     """
 
     path: str
     frame: int | None = None
     alias: str | None = None
+    series: Slice | None = None
 
     @classmethod
     def of(cls, path: str | os.PathLike[str] | Source) -> Source:
@@ -51,12 +66,16 @@ class Source:
 
 
 def name_scans(
-    found: Iterable[str | ScanError], frame: int | None = None, show_names: bool = False
+    found: Iterable[str | ScanError],
+    frame: int | None = None,
+    show_names: bool = False,
+    sort: bool = False,
 ) -> Iterator[Source | ScanError]:
     """Yield the pictures in files: of a DICOM file each frame, under a name that tells nothing.
 
-    DICOM files tend to be named after patients, and folders too: they are called by their place
-    among `found`, as ``scan 3``. Plain pictures keep their paths.
+    DICOM files tend to be named after patients, and folders too: they are called by their place in
+    the order of the answers, as ``scan 3``. Plain pictures keep their paths. The frames of a CT
+    file of several are a series (:mod:`covid_edge.series`), in the order of their positions.
 
     Parameters
     ----------
@@ -66,37 +85,76 @@ def name_scans(
         The one frame that is wanted of each DICOM file, from 1; None is all.
     show_names : bool
         Whether DICOM files keep their paths too.
+    sort : bool
+        Whether to bring the CT slices of several files together as series too, where the first of
+        each was found. All of `found` is then read before the first is yielded.
     """
-    for place, path in enumerate(found, 1):
-        if isinstance(path, ScanError):
-            yield path
-            continue
-        marked = is_dicom(path)
-        hidden = marked or path.lower().endswith(DICOM_SUFFIXES)
-        alias = f"scan {place}" if hidden and not show_names else None
-        if marked and frame is None:
-            yield from _frames(path, alias)
+    files: Iterable[list[_File]] = ([_look(path)] for path in found)
+    if sort:
+        files = [file for (file,) in files]
+        if any(file.layout for file in files):
+            from .series import in_series
+
+            files = in_series(files, lambda file: file.layout)
         else:
-            yield Source(path, frame if marked else None, alias)
+            files = ([file] for file in files)
+    place = series = 0
+    for together in files:
+        slices: list[Source | ScanError] = []
+        for file in together:
+            place += 1
+            slices += file.pictures(place, frame, show_names)
+        if len(slices) > 1 and together[0].layout.series is not None:
+            series += 1
+            for n, source in enumerate(slices, 1):
+                yield replace(source, series=Slice(series, n, len(slices)))
+        else:
+            yield from slices
 
 
-def _frames(path: str, alias: str | None) -> Iterator[Source | ScanError]:
-    from .dicom import MAX_FRAMES, read_tags
+class _File(NamedTuple):
+    """What was found, and which slices it holds if it is a DICOM file that can be read."""
 
-    source = Source(path, None, alias)
+    found: str | ScanError
+    dicom: bool = False
+    layout: Layout | None = None
+
+    def pictures(
+        self, place: int, frame: int | None, show_names: bool
+    ) -> Iterator[Source | ScanError]:
+        if isinstance(self.found, ScanError):
+            yield self.found
+            return
+        path = self.found
+        hidden = not show_names and (self.dicom or path.lower().endswith(DICOM_SUFFIXES))
+        source = Source(path, frame if self.dicom else None, f"scan {place}" if hidden else None)
+        if self.layout is None or self.layout.frames == 1 or frame is not None:
+            yield source  # what is wrong with it is told when its turn comes
+            return
+        from .dicom import MAX_FRAMES
+        from .series import in_order
+
+        frames = self.layout.frames
+        if frames > MAX_FRAMES:
+            reason = (
+                f"holds {frames} frames, more than the {MAX_FRAMES} gone through; choose --frame"
+            )
+            yield ScanError(source.name, reason)
+            return
+        for index in in_order(self.layout.planes) or range(frames):
+            yield replace(source, frame=index + 1)
+
+
+def _look(found: str | ScanError) -> _File:
+    if isinstance(found, ScanError) or not is_dicom(found):
+        return _File(found)
+    from .dicom import read_layout
+
     try:
-        with open(path, "rb") as file:
-            frames = read_tags(source.name, file).frames
+        with open(found, "rb") as file:
+            return _File(found, True, read_layout(found, file))
     except (OSError, ScanError):
-        yield source  # to be told when its turn comes
-        return
-    if frames > MAX_FRAMES:
-        reason = f"holds {frames} frames, more than the {MAX_FRAMES} gone through; choose --frame"
-        yield ScanError(source.name, reason)
-    elif frames == 1:
-        yield source
-    else:
-        yield from (Source(path, number, alias) for number in range(1, frames + 1))
+        return _File(found, True)
 
 
 def find_scans(paths: Iterable[str], listing: Iterable[bytes]) -> Iterator[str | ScanError]:

@@ -218,7 +218,7 @@ class _Predictors:
             return predictor.predict(source)
         except ScanError as error:
             # A new one: that one's traceback would hold on to the picture.
-            return ScanError(error.path, error.reason)
+            return ScanError(error.path, error.reason, error.series)
         finally:
             self._idle.append(predictor)
 

@@ -100,7 +100,8 @@ class Prediction:
     bundle : dict of str
         ``name``, ``version`` and ``sha256`` (of bundle.json) of the bundle that answered.
     source : Source
-        What was asked: where the picture is, whatever `file` calls it. Not part of a JSON line.
+        What was asked: where the picture is, whatever `file` calls it. Of it, a JSON line has only
+        `series`: which slice of a CT series.
     """
 
     file: str
@@ -126,6 +127,7 @@ class Prediction:
         record = {**asdict(self), "labels": self.labels and list(self.labels)}
         del record["source"]
         record["heatmap"] = record.pop("heatmap_file")
+        record["series"] = self.source.series and self.source.series._asdict()
         return record
 
 
@@ -317,9 +319,9 @@ class Predictor:
         try:
             scan = read_scan(source.path, source.frame, self._window, self._include_ids)
         except ScanError as error:
-            if source.alias is None:
+            if source.alias is None and source.series is None:
                 raise
-            raise ScanError(source.name, error.reason) from None
+            raise ScanError(source.name, error.reason, source.series) from None
         return scan if source.alias is None else replace(scan, path=source.name)
 
     def _route(self, scan: Scan, clock: _Clock) -> tuple[str | None, Refusal | None, str | None]:

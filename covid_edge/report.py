@@ -13,6 +13,7 @@ from .errors import BundleError, DeviceError, ScanError
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .predictor import Prediction
+    from .study import Study
 
 __all__ = [
     "contradictions",
@@ -23,6 +24,7 @@ __all__ = [
     "printable",
     "record",
     "scan_name",
+    "study_line",
     "text_line",
 ]
 
@@ -64,6 +66,23 @@ def text_line(prediction: Prediction, width: int = 0) -> str:
     return "  ".join(columns + contradictions(prediction.dicom))
 
 
+def study_line(study: Study, width: int = 0) -> str:
+    """Return one line for people on a CT series, aligned with those of its slices."""
+    answered = study.answered > 0
+    counts = [f"{study.answered} answered"]
+    counts += [f"{study.refused} refused"] * (study.refused > 0)
+    counts += [f"{study.failed} not read"] * (study.failed > 0)
+    columns = [
+        f"{study.file:<{width}}",
+        f"{study.modality or '-':<4}",
+        f"{study.label or '-':<9}",
+        f"P(covid) {study.probability:.3f}" if answered else f"{'-':<14}",
+        f"{'':10}",
+        f"{study.slices} slices together: {', '.join(counts)}",
+    ]
+    return "  ".join(columns)
+
+
 def json_line(record: dict[str, Any]) -> str:
     """Return one line for programs: ASCII, no line break inside."""
     return json.dumps(record, allow_nan=False)
@@ -87,10 +106,11 @@ def error_record(error: ScanError, bundle: dict[str, str]) -> dict[str, Any]:
         "latency_ms": dict.fromkeys(("read", "preprocess", "inference", "total")),
         "bundle": bundle,
         "heatmap": None,
+        "series": error.series and error.series._asdict(),
     }
 
 
-def record(outcome: Prediction | ScanError, bundle: dict[str, str]) -> dict[str, Any]:
+def record(outcome: Prediction | ScanError | Study, bundle: dict[str, str]) -> dict[str, Any]:
     """Return the keys and values of a JSON line, whichever the outcome."""
     return error_record(outcome, bundle) if isinstance(outcome, ScanError) else outcome.to_dict()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``--csv FILE``: one row a scan, as RFC 4180 has it, in UTF-8."""
+"""``--csv FILE``: one row a scan and CT series, as RFC 4180 has it, in UTF-8."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .report import record
 if TYPE_CHECKING:
     from .errors import ScanError
     from .predictor import Prediction
+    from .study import Study
 
 __all__ = ["COLUMNS", "Table"]
 
@@ -44,6 +45,13 @@ COLUMNS = (
     "bundle.version",
     "bundle.sha256",
     "heatmap",
+    "series.number",
+    "series.slice",
+    "series.slices",
+    "series.answered",
+    "series.refused",
+    "series.failed",
+    "series.rule",
 )
 
 # A cell that begins so is run as a formula by spreadsheets, in some languages also if the sign is
@@ -76,7 +84,7 @@ class Table:
         self._rows = 0
         self._file: OutFile | None = OutFile(path, _line(COLUMNS))
 
-    def add(self, outcome: Prediction | ScanError) -> None:
+    def add(self, outcome: Prediction | ScanError | Study) -> None:
         """Write one row, whole or not at all.
 
         Raises

@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from covid_edge.dicom import read_tags
+from covid_edge.dicom import read_layout
 from covid_edge.errors import ScanError
 from covid_edge.scan import MAX_PIXELS, Scan, read_scan
 
@@ -69,7 +69,7 @@ def outcome(path: Path) -> str:
     try:
         frame = None
         with open(path, "rb") as file:
-            if read_tags(str(path), file).frames > 1:
+            if read_layout(str(path), file).frames > 1:
                 frame = 1
     except ScanError:
         pass  # to be found again below, or this was a file without DICOM's mark

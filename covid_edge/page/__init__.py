@@ -6,7 +6,7 @@ The page needs nothing but itself: pictures are in it, style and script too (``p
 
 ::
 
-    while scans are answered    FILE.part    head, "not finished", one section a scan
+    while scans are answered    FILE.part    head, "not finished", one section a scan or CT series
     at the end                  FILE         head, overview, the same sections, foot
 
 so that memory does not depend on how many scans there are, and a run that is broken off leaves a
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..errors import ScanError
     from ..predictor import Prediction
+    from ..study import Study
 
 __all__ = ["Page"]
 
@@ -69,6 +70,7 @@ class Page:
         }
         self._path = path
         self._verdicts: Counter[str] = Counter()
+        self._count = 0
         self._head = sections.head(bundle)
         self._sections: OutFile | None = OutFile(path, self._head + sections.NOT_FINISHED)
         self._begin = self._sections.size
@@ -76,7 +78,7 @@ class Page:
         folder = os.path.dirname(self._sections.path)
         self._rows = tempfile.SpooledTemporaryFile(_ROWS, dir=folder)  # noqa: SIM115
 
-    def add(self, outcome: Prediction | ScanError) -> None:
+    def add(self, outcome: Prediction | ScanError | Study) -> None:
         """Write one section, whole or not at all.
 
         Raises
@@ -84,12 +86,14 @@ class Page:
         CovidEdgeError
             It cannot be written.
         """
-        number = sum(self._verdicts.values()) + 1
-        scan = sections.Section(number, record(outcome, self._identity), self._bundle)
+        said = record(outcome, self._identity)
+        scan = sections.Section(self._count + 1, said, self._bundle)
         self._sections.write(scan.html(*shown(outcome, self._window)))
         with self._told():
             self._rows.write(scan.row().encode("utf-8", "backslashreplace"))
-        self._verdicts[scan.verdict] += 1
+        self._count += 1
+        if said["status"] != "series":  # its slices have been counted
+            self._verdicts[scan.verdict] += 1
 
     def finish(self) -> None:
         """Put the overview before the sections, and give the file its name.

@@ -17,6 +17,7 @@ from ..scan import read_scan
 
 if TYPE_CHECKING:
     from ..predictor import Prediction
+    from ..study import Study
 
 __all__ = ["Picture", "colour_bar", "shown"]
 
@@ -44,14 +45,14 @@ class Picture:
 
 
 def shown(
-    outcome: Prediction | ScanError, window: tuple[float, float] | None = None
+    outcome: Prediction | ScanError | Study, window: tuple[float, float] | None = None
 ) -> tuple[Picture | None, Picture | None]:
     """Return the scan, by the window asked for, and its heatmap; each None if there is none.
 
     The scan is read again: no answer holds its pixels, which would be much to keep in flight. It
     may be gone by now, or lie elsewhere than an executor's machine saw it.
     """
-    if isinstance(outcome, ScanError):
+    if isinstance(outcome, ScanError) or outcome.status == "series":
         return None, None
     try:
         pixels = read_scan(outcome.source.path, outcome.source.frame, window).pixels

@@ -29,6 +29,7 @@ _WORDS = {
     "xray": "chest X-ray",
     "ct": "chest CT",
     "error": "unreadable",
+    "series": "no answer",
 }
 
 # What cannot be excluded, as the end of a sentence.
@@ -107,7 +108,7 @@ def overview_begin(verdicts: Mapping[str, int]) -> str:
 
 
 class Section:
-    """What the page says of one scan.
+    """What the page says of one scan, or of the slices of a CT series together.
 
     Parameters
     ----------
@@ -147,8 +148,9 @@ class Section:
     def html(self, scan: Picture | None, heatmap: Picture | None) -> str:
         """Return the whole of it, with its picture and its heatmap if there are any."""
         status = self._said["status"]
-        words = {"ok": self._answer, "refused": self._refusal}.get(status, self._error)()
-        figure = "" if status == "error" else self._figure(scan, heatmap)
+        told = {"ok": self._answer, "refused": self._refusal, "series": self._together}
+        words = told.get(status, self._error)()
+        figure = "" if status in ("error", "series") else self._figure(scan, heatmap)
         number = self._number
         return f"""<section class="scan" id="scan-{number}" aria-labelledby="name-{number}">
 <h2 id="name-{number}"><span class="place">{number}</span> {self._name}</h2>
@@ -195,6 +197,22 @@ height="{scan.height}" alt="{self._kind or "Picture"} {self._name}">{over}</div>
             f"{_doubts(said)}{_scale(said, model)}{_facts([*facts, *self._made()])}"
         )
 
+    def _together(self) -> str:
+        said, series, model = self._said, self._said["series"], self._model
+        counts = [(str(series[key]), key) for key in ("answered", "refused", "failed")]
+        slices = f"{series['slices']}: " + ", ".join(" ".join(count) for count in counts)
+        badge = f'{_badge(self.verdict)} <span class="kind">{self._kind} series</span>'
+        facts = _facts([("Slices", slices), *self._made()])
+        if said["probability"] is None:
+            why = escape(_sentence(said["reason"]))
+            return f'<p class="answer">{badge}</p>\n<p class="why">{why}</p>\n{facts}'
+        return (
+            f'<p class="answer">{badge}</p>\n'
+            '<p class="possible">The slices together: the mean of their log-odds, judged as that '
+            "of a single slice. No error rate is promised of a series.</p>\n"
+            f"{_scale(said, model)}{facts}"
+        )
+
     def _refusal(self) -> str:
         return (
             f'<p class="answer">{_badge(self.verdict)} <span class="kind">{self._kind}</span></p>\n'
@@ -217,6 +235,8 @@ height="{scan.height}" alt="{self._kind or "Picture"} {self._name}">{over}</div>
         facts = [("Bundle", name)]
         if network:
             facts.append(("Network", f"{network['file']} on {network['device']}"))
+        if said["status"] == "series":  # what was measured on scans is no figure of it
+            return facts
         if self._model is not None:
             facts += _measured(said["modality"], self._model, self._bundle)
         spent = said["latency_ms"]

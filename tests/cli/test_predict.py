@@ -31,6 +31,7 @@ KEYS = [
     "latency_ms",
     "bundle",
     "heatmap",
+    "series",
 ]
 
 

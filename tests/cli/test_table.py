@@ -61,7 +61,7 @@ def test_a_row_says_what_the_json_line_says(predict, flat_scans, tmp_path):
     assert table[2]["labels"] == "non-covid|covid"
     for row, record in zip(table, records):
         assert tuple(row) == COLUMNS
-        assert record.pop("dicom") == ""  # its columns are empty
+        assert record.pop("dicom") == record.pop("series") == ""  # their columns are empty
         if row["status"] != "ok":
             assert record.pop("network") == ""
         assert row == {**dict.fromkeys(COLUMNS, ""), **record}

@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from covid_edge import dicom
-from covid_edge.dicom import LUNG, read_tags
+from covid_edge.dicom import LUNG, read_layout
 from covid_edge.errors import ScanError
 from covid_edge.scan import MAX_PIXELS, read_scan
 from dicoms import image, save
@@ -126,7 +126,7 @@ def test_a_sample_gives_the_pixels_of_pydicoms_pipeline_or_a_sentence(path):
     if path.name in UNREAD:
         return refuses(path, UNREAD[path.name])
     with open(path, "rb") as file:
-        frames = read_tags(path.name, file).frames
+        frames = read_layout(path.name, file).frames
     scan = read_scan(path, 1 if frames > 1 else None)
     expected = by_pydicom(path)
     assert scan.pixels.shape == expected.shape

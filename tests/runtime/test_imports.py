@@ -37,6 +37,8 @@ ALLOWED = {
     "preprocess": {"errors", "imgproc", "_kernels"},
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
     "heatmap": {"errors"},
+    "series": set(),
+    "study": {"errors", "bundle", "preprocess", "imgproc", "_kernels"},
     "quality": set(),
     "report": {"errors", "delegates"},
     "cli": {"errors", "delegates", "report"},
@@ -99,6 +101,7 @@ def test_a_prediction_loads_nothing_heavy_and_one_decoder():
     }
     assert not unneeded & loaded
     assert not {"covid_edge.outfile", "covid_edge.table", "covid_edge.page"} & loaded
+    assert not {"covid_edge.series", "covid_edge.study"} & loaded
     assert not {"covid_edge.dicom", "covid_edge.many", "concurrent.futures", "distributed"} & loaded
     plugins = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
     assert plugins == {"PIL.PngImagePlugin"}
