@@ -42,7 +42,7 @@ from covid_edge_convert.router import LABELS, SPEC, router_pixels
 from covid_edge_convert.router import targets as router_targets
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.shortcuts import shortcut_figures
-from covid_edge_convert.targets import KINDS
+from covid_edge_convert.targets import KINDS, TARGETS, shipped_files, target_runner
 
 # Good scans that the router may refuse on val; its threshold is set by this.
 REFUSED_ON_VAL = 0.002
@@ -104,8 +104,9 @@ def write_bundle(
         Share of each class for which the device may exclude the true label, more than 0 and less
         than 1: the smaller, the more scans it calls uncertain.
     targets : sequence of str
-        Of `covid_edge_convert.targets.KINDS`: the files of each modality to ship. All are measured
-        on the CPU.
+        Of `covid_edge_convert.targets.TARGETS`: the files of each modality to ship, ``edgetpu`` not
+        the first. All are measured on the CPU; for an Edge TPU so are the files that were compiled,
+        and its drift is all that is known of those that ship.
 
     Returns
     -------
@@ -128,13 +129,16 @@ def write_bundle(
         raise UsageError(f"alpha must be more than 0 and less than 1, not {alpha!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
         raise UsageError(f"{folder} holds something else than a bundle: give another --out")
-    if not targets or len(set(targets)) < len(targets) or not set(targets) <= set(KINDS):
-        raise UsageError(f"targets must be different ones of {', '.join(KINDS)}, not {targets!r}")
+    if not targets or len(set(targets)) < len(targets) or not set(targets) <= set(TARGETS):
+        raise UsageError(f"targets must be different ones of {', '.join(TARGETS)}, not {targets!r}")
+    if targets[0] == "edgetpu":
+        raise UsageError("edgetpu cannot be the first target: its files do not run on a CPU")
     for target in targets:
-        for path in (run.models / f"{m}.{KINDS[target]}.tflite" for m in MODALITIES):
+        for path in (path for m in MODALITIES for path in shipped_files(target, m, recipe, run)):
             if not path.is_file():
+                where = " where edgetpu_compiler is on the PATH" * (target == "edgetpu")
                 raise UsageError(
-                    f"{path} is not there: run covid-edge-convert quantize --target {target}"
+                    f"{path} is not there: run covid-edge-convert quantize --target {target}{where}"
                 )
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -183,6 +187,8 @@ def write_bundle(
     measured = scans.where(np.isin(scans.split, ("val", "test", "probe")))
     bundle, by_target = Bundle.load(partial), {}
     for k, target in enumerate(targets):
+        if target == "edgetpu":
+            continue
         predictor = Predictor(bundle.only(target), threads=os.cpu_count() or 1)
         by_target[target] = summarise(measured, answer(measured, predictor), predictor.models)
         for modality in MODALITIES:
@@ -242,22 +248,28 @@ def _modality(
     spec = recipe.spec(SPECS[modality])
     pixels = load_pixels(table, spec, run.cache)[kept]
     table = table.where(kept)
-    kinds = list(dict.fromkeys(("fp32", *(KINDS[target] for target in targets))))
-    files = {kind: run.models / f"{modality}.{kind}.tflite" for kind in kinds}
-    logits = {kind: run_model(path, pixels)[:, 0] for kind, path in files.items()}
+    run_by = {
+        KINDS.get(target, target): target_runner(target, modality, recipe, run)
+        for target in ("fp32", *targets)
+    }
+    logits = {kind: answers(pixels)[:, 0] for kind, answers in run_by.items()}
     val, test = table.split == "val", table.split == "test"
     # Calibration belongs to one file: each has its own. The threshold is the same for all.
     scaling = {kind: platt(values[val], table.covid[val]) for kind, values in logits.items()}
     chance = {kind: probability(values, *scaling[kind]) for kind, values in logits.items()}
 
     def model(target: str) -> dict:
-        kind = KINDS[target]
-        shutil.copy(files[kind], folder / files[kind].name)
+        kind = KINDS.get(target, target)
+        *encoders, file = [
+            file_entry(Path(shutil.copy(path, folder)))
+            for path in shipped_files(target, modality, recipe, run)
+        ]
         scale, bias = scaling[kind]
         of_val = table.covid[val] > 0.5, chance[kind][val]
         return {
             "target": target,
-            **file_entry(folder / files[kind].name),
+            **file,
+            **({"encoders": encoders} if encoders else {}),
             "calibration": {
                 "method": "platt",
                 "scale": scale,
@@ -303,7 +315,7 @@ def _modality(
     ]
     if examples is not None:
         drawn = preprocess(read_scan(examples / f"{modality}.png").pixels, spec)[None]
-        logit = {kind: float(run_model(path, drawn)[0, 0]) for kind, path in files.items()}
+        logit = {kind: float(answers(drawn)[0, 0]) for kind, answers in run_by.items()}
         says = probability(logit["fp32"], *scaling["fp32"]) >= BALANCED
         rows.append(row(f"examples/{modality}.png", "drawn", logit, says))
     return entry, rows

@@ -195,6 +195,13 @@ def _shortcuts(views: dict) -> str:
 
 def _other(model: dict) -> str:
     """What is said of a file that is not the first of its modality."""
+    if "metrics" not in model:
+        return (
+            f"`{model['file']}` ({model['target']}), calibrated by itself, before it was compiled "
+            f"and on the CPU: test accuracy {_figure(model['drift']['accuracy_quantized'])}, AUC "
+            f"{_figure(model['drift']['auc_quantized'])}, label agreement with full precision "
+            f"{model['drift']['label_agreement']:.2%}."
+        )
     test = model["metrics"]["test"]
     return (
         f"`{model['file']}` ({model['target']}), calibrated by itself, on the CPU: test accuracy "

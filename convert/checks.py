@@ -119,7 +119,7 @@ def add_checks(scans: Scans, folder: Path) -> dict:
     noticed = {}
     for name, entry in manifest["modalities"].items():
         entry.pop("refusals", None)
-        if any("heatmap" not in model for model in entry["models"]):
+        if any("heatmap" not in m for m in entry["models"] if m["target"] != "edgetpu"):
             raise UsageError(f"{folder}: run covid-edge-convert explain {folder} first")
         noticed[name] = _modality(scans, bundle, name, entry)
     partial = folder.with_name(folder.name + ".part")
@@ -218,6 +218,8 @@ def _modality(scans: Scans, bundle: Bundle, name: str, entry: dict) -> dict:
     some = rng.permutation(len(tables["train"]))[:FAMILIAR_SCANS]
     other = scans.select(modality="other", split="test")
     for k, model in enumerate(entry["models"]):
+        if model["target"] == "edgetpu":  # it gives the logit alone
+            continue
         file = modality.models[k]
         # The last branch is the shared encoder's, which tells what is no chest scan far better
         # than the task-specific one does.

@@ -206,11 +206,12 @@ def edgetpu_check(files, allow_cpu, allow_split) -> None:
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["cpu-int8", "fp32", "gpu-fp16"]),
+    type=click.Choice(["cpu-int8", "fp32", "gpu-fp16", "edgetpu"]),
     multiple=True,
     default=["cpu-int8"],
     show_default=True,
-    help="A file of each modality to ship; repeatable. The model card tells most of the first.",
+    help="A file of each modality to ship; repeatable. The model card tells most of the first, "
+    "which is not edgetpu.",
 )
 def bundle(
     data, root, adversarial, folder, name, version, examples, allow_drift, alpha, targets

@@ -52,7 +52,7 @@ def explain(folder: Path) -> list[str]:
         model
         for modality in manifest["modalities"].values()
         for model in modality["models"]
-        if "heatmap" not in model
+        if "heatmap" not in model and model["target"] != "edgetpu"
     ]
     for model in models:
         content = (folder / model["file"]).read_bytes()

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covid_edge.interpreter import runtime
+from covid_edge.interpreter import Chain, runtime
 from covid_edge_convert.backbones import ENCODERS
 from covid_edge_convert.recipes import ROLES, Recipe
 from covid_edge_convert.runs import RunFolder
@@ -105,15 +105,15 @@ def run_parts(files: dict[str, Path], pixels: np.ndarray) -> np.ndarray:
     -------
     ndarray of float32, shape (n, 1)
     """
-    runners = {role: _runner(path) for role, path in files.items()}
-    scale, zero_point = next(iter(runners["head"].get_output_details().values()))["quantization"]
-    logits = []
-    for image in tqdm(pixels, files["head"].stem, leave=False):
-        scan = image[None, ..., None]
-        features = {FEATURES[role]: _only(runners[role](scan=scan)) for role in ROLES}
-        stored = _only(runners["head"](**features))
-        logits.append(np.float32(scale) * (stored[0].astype(np.float32) - zero_point))
-    return np.stack(logits)
+    chain = Chain(encoders(files), files["head"])
+    return np.stack([chain.run(image) for image in tqdm(pixels, files["head"].stem, leave=False)])
+
+
+def encoders(files: dict[str, Path]) -> list[Path]:
+    """The encoders' files of a modality, in the order of the head's inputs."""
+    _, module = runtime()
+    inputs = module.Interpreter(str(files["head"])).get_input_details()
+    return [files[role] for entry in inputs for role in ROLES if FEATURES[role] in entry["name"]]
 
 
 def features_of(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -160,6 +160,41 @@ def _file(folder: Path, modality: str, target: str) -> Path:
     return folder / f"{modality}.{KINDS[target]}.tflite"
 
 
+def _chip_files(folder: Path, modality: str, recipe: Recipe) -> dict[str, Path]:
+    """Of the Edge TPU: a student's one file, MMTL's by part, the head last."""
+    if recipe.teacher is not None:
+        return {"student": folder / f"{modality}.edgetpu.tflite"}
+    return {part: folder / f"{modality}.edgetpu-{part}.tflite" for part in (*ROLES, "head")}
+
+
+def shipped_files(target: str, modality: str, recipe: Recipe, run: RunFolder) -> list[Path]:
+    """The files of a modality that a bundle ships for a target, whether they are there or not.
+
+    Of the Edge TPU those that its compiler made: encoders in the order of the head's inputs, then
+    the head; or a student's one.
+    """
+    if target != "edgetpu":
+        return [_file(run.models, modality, target)]
+    files = _chip_files(run.models, modality, recipe)
+    *_, last = files.values()
+    ordered = (
+        [*parts.encoders(files), last] if len(files) > 1 and last.is_file() else files.values()
+    )
+    return [path.with_name(f"{path.stem}_edgetpu.tflite") for path in ordered]
+
+
+def target_runner(
+    target: str, modality: str, recipe: Recipe, run: RunFolder
+) -> Callable[[np.ndarray], np.ndarray]:
+    """How the files of a target answer on the CPU: uint8 (n, s, s) → float32 logits (n, 1)."""
+    if target != "edgetpu":
+        return partial(run_model, _file(run.models, modality, target))
+    files = _chip_files(run.models, modality, recipe)
+    return (
+        partial(parts.run_parts, files) if len(files) > 1 else partial(run_model, *files.values())
+    )
+
+
 def _router(scans: Scans, recipe: Recipe, run: RunFolder, representative: int, path: Path) -> None:
     """The run's own router, or the teacher's file as it is."""
     if recipe.teacher is not None:
@@ -194,7 +229,7 @@ def _edgetpu(source: _Source, folder: Path) -> _Export:
 
 def _student(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[dict]]:
     """One file for the chip: its path, how it answers, and the noise of its layers."""
-    path = folder / f"{source.modality}.edgetpu.tflite"
+    (path,) = _chip_files(folder, source.modality, source.recipe).values()
     student = parts.whole_student(source.modality, source.recipe, source.run)
     scans = as_input(source.chosen)
     calibrated = write_int8(student, scans, path, for_chip=True)
@@ -205,7 +240,7 @@ def _student(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[
 def _parts(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[dict]]:
     """The same of MMTL's three files."""
     modality, recipe, run = source.modality, source.recipe, source.run
-    files = {part: folder / f"{modality}.edgetpu-{part}.tflite" for part in (*ROLES, "head")}
+    files = _chip_files(folder, modality, recipe)
     scans = as_input(source.chosen)
     layers, features, ranges = [], {}, {}
     for role, name in zip(ROLES, recipe.encoders[modality]):

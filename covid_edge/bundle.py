@@ -251,7 +251,8 @@ class Model:
 
     `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive);
     `heatmap` is None if the file has no outputs for heatmaps, `familiar` if nothing is known of
-    where training scans lie.
+    where training scans lie. With `encoders`, the scan enters each of those files, and what they
+    give enters `file`, in their order.
     """
 
     target: str
@@ -263,6 +264,7 @@ class Model:
     conformal: Conformal
     heatmap: HeadPlan | None = None
     familiar: FamiliarRange | None = None
+    encoders: tuple[ModelFile, ...] = ()
 
     def threshold(self, operating_point: str) -> float:
         """Return the threshold of an operating point; that of "conformal" is the balanced one."""
@@ -383,7 +385,10 @@ class Bundle:
         """Every file that the device may need, by what it is for: "router", "ct cpu-int8"..."""
         files = {"router": self.router.model}
         for name, modality in self.modalities.items():
-            files.update((f"{name} {model.target}", model.file) for model in modality.models)
+            for model in modality.models:
+                files[f"{name} {model.target}"] = model.file
+                for number, encoder in enumerate(model.encoders, 1):
+                    files[f"{name} {model.target} encoder {number}"] = encoder
         if self.reference is not None:
             files["reference"] = self.reference
         return files
@@ -614,6 +619,11 @@ def _model(entry: _Object, labels: tuple[str, str]) -> Model:
         entry.fail("target", f"one of {', '.join(TARGETS)}")
     calibration, conformal = entry.child("calibration"), entry.child("conformal")
     points = entry.child("operating_points")
+    encoders: tuple[ModelFile, ...] = ()
+    if "encoders" in entry.fields:
+        encoders = tuple(map(_file, entry.children("encoders")))
+        if entry.text("target") != "edgetpu" or {"heatmap", "familiar"} & set(entry.fields):
+            entry.fail("encoders", "absent but for an edgetpu, without heatmap and familiar")
     return Model(
         target=entry.text("target"),
         file=_file(entry),
@@ -634,6 +644,7 @@ def _model(entry: _Object, labels: tuple[str, str]) -> Model:
         ),
         heatmap=_head_plan(entry.child("heatmap")) if "heatmap" in entry.fields else None,
         familiar=_familiar(entry.child("familiar")) if "familiar" in entry.fields else None,
+        encoders=encoders,
     )
 
 

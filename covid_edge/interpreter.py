@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two small classes over LiteRT and tflite-runtime: grey pixels in, numbers out.
+"""Three small classes over LiteRT and tflite-runtime: grey pixels in, numbers out.
 
-`Interpreter` runs on the CPU or through a delegate library, `GpuNetwork` on LiteRT's own GPU
-accelerator; what they take and return is the same.
+`Interpreter` runs on the CPU or through a delegate library, `Chain` likewise a network that lies in
+several files, `GpuNetwork` one on LiteRT's own GPU accelerator; what they take and return is the
+same.
 
 Quantisation is the file's own affair: real value = scale * (stored value - zero_point), with the
 scale and zero-point that each tensor carries.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from types import ModuleType
@@ -21,7 +23,7 @@ import numpy as np
 
 from .errors import BundleError, DeviceError
 
-__all__ = ["GpuNetwork", "Interpreter", "runtime", "runtime_version"]
+__all__ = ["Chain", "GpuNetwork", "Interpreter", "runtime", "runtime_version"]
 
 # In order of preference: tflite-runtime is no longer maintained, but Coral boards have it.
 _RUNTIMES = {
@@ -93,19 +95,7 @@ class Interpreter:
     def __init__(
         self, path: str | os.PathLike[str], threads: int = 1, delegate: str | None = None
     ) -> None:
-        package, module = runtime()
-        options = {"model_path": os.fspath(path), "num_threads": threads}
-        if delegate is not None:
-            options["experimental_delegates"] = [_load_delegate(module, delegate)]
-        try:
-            self._network = module.Interpreter(**options)
-            if delegate is not None:
-                _check_delegated(self._network, path, delegate)
-            self._network.allocate_tensors()
-        except (ValueError, RuntimeError, OSError) as error:
-            if delegate is not None:
-                raise DeviceError(f"{path} cannot be run by {delegate}: {_first(error)}") from error
-            raise BundleError(f"{path} cannot be loaded by {package}: {_first(error)}") from error
+        self._network = _loaded(path, threads, delegate)
         self._input = self._network.get_input_details()[0]
         outputs = self._network.get_output_details()
         self._output = outputs[0]  # further ones are for heatmaps
@@ -133,15 +123,15 @@ class Interpreter:
         DeviceError
             The device failed.
         """
+        return _dequantize(self._run(pixels).reshape(-1), *self._output["quantization"])
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the first output as it is stored, a copy."""
         _check_pixels(pixels, self.input_shape)
         stored = _quantize(pixels, self._input["dtype"], *self._input["quantization"])
         self._network.set_tensor(self._input["index"], stored[np.newaxis, :, :, np.newaxis])
-        try:
-            self._network.invoke()
-        except RuntimeError as error:  # of a delegate: its device may have gone
-            raise DeviceError(f"a network cannot be run: {_first(error)}") from error
-        answer = self._network.get_tensor(self._output["index"])  # a copy
-        return _dequantize(answer.reshape(-1), *self._output["quantization"])
+        _invoke(self._network)
+        return self._network.get_tensor(self._output["index"])
 
     def stored(self, tensor: int) -> np.ndarray:
         """Return a constant or output as it is stored, of any type.
@@ -174,6 +164,64 @@ class Interpreter:
     def _details(self, tensor: int) -> dict[str, Any]:
         # The public get_tensor_details describes all the hundreds there are, each time.
         return self._network._get_tensor_details(tensor, 0)
+
+
+class Chain:
+    """The same as `Interpreter`, of encoders that all take the picture, and a head.
+
+    The head takes the numbers that the encoders give as they are stored.
+
+    Parameters
+    ----------
+    encoders : sequence of str or path-like
+        TFLite files, each as `Interpreter` takes it, in the order of the head's inputs.
+    head : str or path-like
+        TFLite file whose inputs are of the shapes, types and scales of the encoders' outputs.
+    threads, delegate
+        As of `Interpreter`, for each file.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        (height, width)
+    output_size : int
+        Length of the vector that `run` returns.
+
+    Raises
+    ------
+    DeviceError
+        As `Interpreter`.
+    BundleError
+        As `Interpreter`; or the files do not fit together.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[str | os.PathLike[str]],
+        head: str | os.PathLike[str],
+        threads: int = 1,
+        delegate: str | None = None,
+    ) -> None:
+        self._encoders = [Interpreter(path, threads, delegate) for path in encoders]
+        self._head = _loaded(head, threads, delegate)
+        self._inputs = self._head.get_input_details()
+        self._output = self._head.get_output_details()[0]
+        given = [encoder._output for encoder in self._encoders]
+        fits = len(given) == len(self._inputs) and all(map(_alike, given, self._inputs))
+        if not fits or len({encoder.input_shape for encoder in self._encoders}) != 1:
+            raise BundleError(
+                f"{head} does not take what {', '.join(map(str, encoders))} give of one picture"
+            )
+        self.input_shape = self._encoders[0].input_shape
+        self.output_size = int(np.prod(self._output["shape"]))
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Run the network on one picture; as :meth:`Interpreter.run`."""
+        for encoder, taken in zip(self._encoders, self._inputs):
+            self._head.set_tensor(taken["index"], encoder._run(pixels))
+        _invoke(self._head)
+        answer = self._head.get_tensor(self._output["index"])
+        return _dequantize(answer.reshape(-1), *self._output["quantization"])
 
 
 class GpuNetwork:
@@ -251,6 +299,45 @@ def _gpu_environment() -> Any:
 
     folder = os.path.dirname(os.path.abspath(compiled_model.__file__))
     return environment.Environment.create(runtime_path=folder)
+
+
+def _loaded(path: str | os.PathLike[str], threads: int, delegate: str | None) -> Any:
+    """Return the interpreter's own object, ready to run."""
+    package, module = runtime()
+    options = {"model_path": os.fspath(path), "num_threads": threads}
+    if delegate is not None:
+        options["experimental_delegates"] = [_load_delegate(module, delegate)]
+    try:
+        network = module.Interpreter(**options)
+        if delegate is not None:
+            _check_delegated(network, path, delegate)
+        network.allocate_tensors()
+    except (ValueError, RuntimeError, OSError) as error:
+        if delegate is not None:
+            raise DeviceError(f"{path} cannot be run by {delegate}: {_first(error)}") from error
+        raise BundleError(f"{path} cannot be loaded by {package}: {_first(error)}") from error
+    return network
+
+
+def _invoke(network: Any) -> None:
+    try:
+        network.invoke()
+    except RuntimeError as error:  # of a delegate: its device may have gone
+        raise DeviceError(f"a network cannot be run: {_first(error)}") from error
+
+
+def _alike(given: dict[str, Any], taken: dict[str, Any]) -> bool:
+    """Whether the numbers of one tensor mean the same in another."""
+    (scale, zero_point), (other_scale, other_zero_point) = (
+        given["quantization"],
+        taken["quantization"],
+    )
+    return (
+        given["dtype"] == taken["dtype"]
+        and given["shape"].tolist() == taken["shape"].tolist()
+        and math.isclose(scale, other_scale, rel_tol=1e-5)
+        and zero_point == other_zero_point
+    )
 
 
 def _load_delegate(module: ModuleType, library: str) -> object:

@@ -18,7 +18,7 @@ from .bundle import OPERATING_POINTS, OTHER, UNCERTAIN, Bundle, Model, ModelFile
 from .delegates import DEVICES, delegate_library, runnable_targets
 from .errors import BundleError, DeviceError, ScanError, UsageError
 from .files import Source
-from .interpreter import GpuNetwork, Interpreter, runtime
+from .interpreter import Chain, GpuNetwork, Interpreter, runtime
 from .preprocess import PreprocessSpec, preprocess
 from .quality import Refusal, contrast, distance, sharpness, unfit
 from .scan import Scan, read_scan
@@ -229,7 +229,7 @@ class Predictor:
         self._operating_point = operating_point
         self._threads = threads
         self._force = force
-        self._networks: dict[tuple[str, str], Interpreter | GpuNetwork] = {}
+        self._networks: dict[tuple[str, str], Interpreter | Chain | GpuNetwork] = {}
         self._lock = threading.Lock()
         self.identity = {
             "name": self.bundle.name,
@@ -262,7 +262,8 @@ class Predictor:
         with self._lock:
             self._network(router.model, router.preprocess, len(router.labels), "cpu")
             for name, model in self.models.items():
-                self._network(model.file, self.bundle.modalities[name].preprocess, 1, self.device)
+                spec = self.bundle.modalities[name].preprocess
+                self._network(model.file, spec, 1, self.device, model.encoders)
 
     def predict(self, path: str | os.PathLike[str] | Source) -> Prediction:
         """Answer on one file, or one frame of it.
@@ -365,7 +366,7 @@ class Predictor:
     ) -> tuple[dict[str, Any], Refusal | None]:
         """Return the answer, empty if there is none, and what is against it."""
         model, modality = self.models[name], self.bundle.modalities[name]
-        network = self._network(model.file, modality.preprocess, 1, self.device)
+        network = self._network(model.file, modality.preprocess, 1, self.device, model.encoders)
         pixels = self._see(scan, modality.preprocess, clock)
         refusal = None
         if modality.checks is not None and sharpness(pixels) < modality.checks.sharpness:
@@ -392,13 +393,13 @@ class Predictor:
             "network": {"file": model.file.path.name, "device": self.device},
         }, refusal
 
-    def _is_strange(self, network: Interpreter | GpuNetwork, model: Model) -> bool:
+    def _is_strange(self, network: Interpreter | Chain | GpuNetwork, model: Model) -> bool:
         """Whether what the network ran last is far from what it learned from.
 
         LiteRT's GPU accelerator gives the logit alone, so there nothing is.
         """
         familiar = model.familiar
-        if familiar is None or isinstance(network, GpuNetwork):
+        if familiar is None or not isinstance(network, Interpreter):
             return False
         try:
             embedding = network.values(familiar.map)[0].mean((0, 1))
@@ -434,7 +435,7 @@ class Predictor:
 
     def _run(
         self,
-        network: Interpreter | GpuNetwork,
+        network: Interpreter | Chain | GpuNetwork,
         model: ModelFile,
         pixels: np.ndarray,
         clock: _Clock,
@@ -447,13 +448,19 @@ class Predictor:
         return logits
 
     def _network(
-        self, model: ModelFile, spec: PreprocessSpec, outputs: int, device: str
-    ) -> Interpreter | GpuNetwork:
+        self,
+        model: ModelFile,
+        spec: PreprocessSpec,
+        outputs: int,
+        device: str,
+        encoders: tuple[ModelFile, ...] = (),
+    ) -> Interpreter | Chain | GpuNetwork:
         key = model.path.name, device
         if key not in self._networks:
             # Checked before it is loaded, never meanwhile: a damaged file can crash LiteRT.
-            model.check()
-            network = self._open(model.path, device)
+            for file in (*encoders, model):
+                file.check()
+            network = self._open(model.path, device, [file.path for file in encoders])
             if network.input_shape != spec.size or network.output_size != outputs:
                 raise BundleError(
                     f"{model.path} takes {network.input_shape} and gives {network.output_size} "
@@ -462,11 +469,17 @@ class Predictor:
             self._networks[key] = network
         return self._networks[key]
 
-    def _open(self, path: Path, device: str) -> Interpreter | GpuNetwork:
-        if device == "cpu":
-            return Interpreter(path, self._threads)
-        library = delegate_library(device, self._package, self._delegate)
-        return GpuNetwork(path) if library is None else Interpreter(path, self._threads, library)
+    def _open(
+        self, path: Path, device: str, encoders: list[Path]
+    ) -> Interpreter | Chain | GpuNetwork:
+        library = None
+        if device != "cpu":
+            library = delegate_library(device, self._package, self._delegate)
+        if encoders:
+            return Chain(encoders, path, self._threads, library)
+        if device == "gpu" and library is None:
+            return GpuNetwork(path)
+        return Interpreter(path, self._threads, library)
 
     def _models(self, device: str) -> dict[str, Model]:
         """Return the file of each modality that a device runs best."""
@@ -509,7 +522,7 @@ class Predictor:
             spec = self.bundle.modalities[name].preprocess
             blank = np.zeros(spec.size, np.uint8)
             with suppress(DeviceError):
-                network = self._network(model.file, spec, 1, device)
+                network = self._network(model.file, spec, 1, device, model.encoders)
                 network.run(blank)  # the first run also prepares what later ones find ready
                 start = time.perf_counter()
                 network.run(blank)

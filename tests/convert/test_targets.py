@@ -2,6 +2,7 @@
 """Every target of the toy run: what is written, how it answers, and when nothing is written."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from covid_edge import Predictor, delegates
+from covid_edge.bundle import Bundle
+from covid_edge.errors import UsageError
 from covid_edge_convert import edgetpu, targets
+from covid_edge_convert.bundle import write_bundle
 from covid_edge_convert.data import MODALITIES, SPECS, load_pixels
 from covid_edge_convert.drift import BUDGET, DriftError
 from covid_edge_convert.parts import run_parts
@@ -88,6 +93,69 @@ def test_the_head_reads_the_encoders_bytes_as_they_are(models, exported):
         taken = head[f"{role}_features"]
         assert (given["dtype"], taken["dtype"]) == (np.uint8, np.uint8)
         assert given["quantization"] == pytest.approx(taken["quantization"], rel=1e-6)
+
+
+@pytest.fixture
+def bundled(toy_run, run, models, exported, tmp_path):
+    """Bundle with files for the chip, by a compiler that leaves them as they are."""
+    shutil.copy(toy_run.run.models / "router.int8.tflite", models)
+    for modality in MODALITIES:
+        for path in files(models, modality).values():
+            shutil.copy(path, path.with_name(f"{path.stem}_edgetpu.tflite"))
+    write_bundle(
+        toy_run.scans,
+        toy_run.recipe,
+        run,
+        tmp_path / "bundle",
+        "toy",
+        "1",
+        allow_drift=True,
+        targets=("fp32", "edgetpu"),
+    )
+    return Bundle.load(tmp_path / "bundle")
+
+
+def test_a_bundle_ships_what_the_chips_compiler_made(bundled):
+    chip = bundled.modalities["ct"].model("edgetpu")
+    assert chip.file.path.name == "ct.edgetpu-head_edgetpu.tflite"
+    assert sorted(encoder.path.name for encoder in chip.encoders) == [
+        "ct.edgetpu-shared_edgetpu.tflite",
+        "ct.edgetpu-task_specific_edgetpu.tflite",
+    ]
+    card = (bundled.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "`ct.edgetpu-head_edgetpu.tflite` (edgetpu), calibrated by itself, before it was" in card
+
+
+def test_the_device_answers_by_the_three_files(toy_run, models, bundled, monkeypatch):
+    # No chip is here: the CPU takes the files in its stead.
+    monkeypatch.setitem(delegates._TARGETS, ("cpu", None), ("edgetpu",))
+    device = Predictor(bundled, modality="ct", force=True)
+    table = toy_run.scans.select(modality="ct", split="test")
+    pixels = load_pixels(table, toy_run.recipe.spec(SPECS["ct"]))
+    calibration = device.models["ct"].calibration
+    for name, logit in zip(table.file, run_parts(files(models, "ct"), pixels)[:, 0]):
+        answer = device.predict(toy_run.scans.root / name)
+        assert answer.network["file"] == "ct.edgetpu-head_edgetpu.tflite"
+        odds = np.log(answer.probability / (1 - answer.probability))
+        assert odds == pytest.approx(calibration.scale * logit + calibration.bias, abs=1e-3)
+
+
+def test_files_for_the_chip_are_not_shipped_uncompiled(toy_run, run, exported, models, tmp_path):
+    for path in models.glob("*_edgetpu.tflite"):
+        path.unlink()
+    with pytest.raises(
+        UsageError, match=r"_edgetpu\.tflite is not there: .*edgetpu_compiler is on"
+    ):
+        write_bundle(
+            toy_run.scans,
+            toy_run.recipe,
+            run,
+            tmp_path / "b",
+            "b",
+            "1",
+            targets=("fp32", "edgetpu"),
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_report_names_drift_and_the_worst_layers(models, exported):

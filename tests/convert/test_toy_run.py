@@ -189,7 +189,8 @@ def test_each_file_of_several_is_calibrated_and_measured_by_itself(toy_run, tmp_
     ("targets", "words"),
     [
         (("gpu-fp16",), "quantize --target gpu-fp16"),
-        (("cpu-int8", "cpu-int8"), "targets must be different ones of cpu-int8, fp32, gpu-fp16"),
+        (("cpu-int8", "cpu-int8"), "targets must be different ones of fp32, cpu-int8, gpu-fp16"),
+        (("edgetpu", "cpu-int8"), "edgetpu cannot be the first target"),
         (("npu",), "targets must be"),
         ((), "targets must be"),
     ],

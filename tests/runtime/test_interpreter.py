@@ -10,7 +10,7 @@ import pytest
 
 from covid_edge import interpreter
 from covid_edge.errors import BundleError, DeviceError
-from covid_edge.interpreter import Interpreter
+from covid_edge.interpreter import Chain, Interpreter
 
 PIXELS = np.random.default_rng(0).integers(0, 100, (32, 32), dtype=np.uint8)
 
@@ -92,3 +92,38 @@ def test_an_interpreter_that_cannot_be_loaded_is_named(monkeypatch, tmp_path):
     with pytest.raises(DeviceError, match="broken is installed but cannot be loaded"):
         interpreter.runtime()
     sys.modules.pop("broken_runtime", None)
+
+
+def chain(toy, *names: str) -> Chain:
+    files = [toy / "chain" / f"{name}.tflite" for name in names]
+    return Chain(files[:-1], files[-1])
+
+
+def test_a_chain_hands_the_encoders_numbers_to_the_head(toy):
+    upper, lower = PIXELS[:16].mean(), PIXELS[16:].mean()
+    network = chain(toy, "upper", "lower", "head")
+    answer = network.run(PIXELS)
+    assert (network.input_shape, network.output_size) == ((32, 32), 1)
+    assert answer.dtype == np.float32
+    assert answer[0] == pytest.approx((upper - lower) / 2, abs=1.5)
+
+
+def test_the_order_of_the_encoders_is_that_of_the_heads_inputs(toy):
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[:16] = 200
+    assert chain(toy, "upper", "lower", "head").run(pixels)[0] == pytest.approx(100, abs=1)
+    assert chain(toy, "lower", "upper", "head").run(pixels)[0] == pytest.approx(-100, abs=1)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("upper", "head"),
+        ("upper", "lower", "upper", "head"),
+        ("upper", "../types/float32", "head"),
+        ("upper", "../router.int8", "head"),
+    ],
+)
+def test_files_that_do_not_fit_together_are_refused(toy, names):
+    with pytest.raises(BundleError, match=r"head\.tflite does not take what .*upper\.tflite"):
+        chain(toy, *names)

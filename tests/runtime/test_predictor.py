@@ -147,7 +147,8 @@ def test_a_prediction_is_frozen_and_plain(toy, flat):
         answer.label = "covid"
     record = answer.to_dict()
     hidden = ("source", "heatmap_file")
-    assert list(record) == [field.name for field in fields(Prediction) if field.name not in hidden]
+    names = [field.name for field in fields(Prediction) if field.name not in hidden]
+    assert list(record) == [*names, "series"]
     assert json.loads(json.dumps(record)) == record
     assert record["bundle"] == {
         "name": "toy",

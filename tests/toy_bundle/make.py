@@ -16,6 +16,9 @@ The xray and ct networks are there three times, ``.int8``, ``.fp32`` and ``.fp16
 both with float32 input and output), with calibrations of their own, so that an answer tells which
 file it came from.
 
+``chain/`` holds one network in three files: encoders that give the mean of the ``upper`` and of the
+``lower`` half, and the ``head``, half of their difference.
+
 ``types/`` holds the X-ray network with other input and output types; the int8 one is calibrated on
 dark pictures, so that its input has a scale other than 1. ``cumsum`` there has an operation that no
 GPU accelerator knows.
@@ -56,10 +59,15 @@ def convert(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [weights]
     if input_type is not None:
-        shape = model.input_shape
+        shapes = [tuple(given.shape) for given in model.inputs]
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: (
-            [np.full(shape, level, np.float32)] for level in range(0, brightest + 1, 5)
+            # Of several inputs, one rises while the next falls.
+            [
+                np.full(shape, brightest - level if k % 2 else level, np.float32)
+                for k, shape in enumerate(shapes)
+            ]
+            for level in range(0, brightest + 1, 5)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = input_type
@@ -157,6 +165,21 @@ def main() -> None:
     pixels = tf.keras.Input(batch_shape=(1, 32, 32, 1))
     sums = tf.keras.layers.Lambda(lambda x: tf.cumsum(x, axis=1)[:, -1, -1])(pixels)
     write("types/cumsum.tflite", convert(tf.keras.Model(pixels, sums)))
+    write_chain()
+
+
+def write_chain() -> None:
+    """Encoders that give the mean of the upper and of the lower half, a head: their difference."""
+    pixels = tf.keras.Input(batch_shape=(1, 32, 32, 1))
+    for name, rows in {"upper": slice(0, 16), "lower": slice(16, 32)}.items():
+        half = tf.keras.layers.Lambda(lambda x, rows=rows: x[:, rows])(pixels)
+        mean = tf.keras.layers.GlobalAveragePooling2D()(half)
+        write(f"chain/{name}.tflite", convert(tf.keras.Model(pixels, mean), tf.uint8, tf.uint8))
+    means = [tf.keras.Input(batch_shape=(1, 1), name=name) for name in ("upper", "lower")]
+    dense = tf.keras.layers.Dense(1)
+    head = tf.keras.Model(means, dense(tf.keras.layers.Concatenate()(means)))
+    dense.set_weights([np.float32([[0.5], [-0.5]]), np.float32([0])])
+    write("chain/head.tflite", convert(head, tf.uint8, tf.uint8))
 
 
 if __name__ == "__main__":
