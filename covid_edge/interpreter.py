@@ -170,6 +170,17 @@ class Interpreter:
         """
         return _dequantize(self.stored(tensor), *self._details(tensor)["quantization"])
 
+    def is_positive(self, tensor: int) -> np.ndarray:
+        """Return where the values of an output of one scale are 0 or more: bool.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`stored`.
+        """
+        _, zero_point = self._details(tensor)["quantization"]
+        return self.stored(tensor) >= zero_point
+
     def _details(self, tensor: int) -> dict[str, Any]:
         if tensor not in self._described:
             # The public get_tensor_details describes all the hundreds there are, each time.
