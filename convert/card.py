@@ -79,13 +79,15 @@ def _refusals(manifest: dict) -> list[str]:
     """How many good scans are refused, and how many spoiled ones noticed."""
     measured = {k: part["refusals"] for k, part in manifest["modalities"].items()}
     others = manifest["router"]["refusals"]
+    one = next(one for part in measured.values() for one in part["noticed"].values())
+    curve = [f"false at {float(share):.0%}" for share in one["good_refused_at"]]
     lines = [
         "",
         "## Refusals",
         "",
         "What is refused, by its code: `too-small`, `empty`, `not-a-chest-scan`, `clipped`, "
-        "`turned-90`, `turned-180`, `blurred`, `far-from-training`. Limits were set on val. "
-        "Mirrored scans and lateral views are not told.",
+        "`turned-90`, `turned-180`, `blurred`, `far-from-training`. Limits were set on val.",
+        _not_told(measured),
         "",
         "| good scans | given | refused | by |",
         "|---|---|---|---|",
@@ -107,11 +109,12 @@ def _refusals(manifest: dict) -> list[str]:
         f"Of {others['scans']} pictures of test that are no chest scans, {answered} "
         "were answered on.",
         "",
-        "Spoiled scans of test, by the one measure that is meant for them (AUC: against good ones; "
-        "*false*: good ones over the limit):",
+        "Spoiled scans of test, by the one measure that is meant for them (*false*: good ones over "
+        "the limit), and the ROC curve of that measure: its area, and the share of good scans that "
+        "another limit would refuse to notice so many spoiled ones:",
         "",
-        "| what was done | code | scans | noticed | false | AUC |",
-        "|---|---|---|---|---|---|",
+        _row("what was done", "code", "scans", "noticed", "false", "AUC", *curve),
+        "|---" * (6 + len(curve)) + "|",
         *(
             _row(
                 what,
@@ -120,12 +123,28 @@ def _refusals(manifest: dict) -> list[str]:
                 f"{one['noticed']:.2%}",
                 f"{one['good_refused']:.2%}",
                 f"{one['auc']:.4f}",
+                *(f"{share:.2%}" for share in one["good_refused_at"].values()),
             )
             for key, part in measured.items()
             for what, one in part["noticed"].items()
         ),
     ]
     return lines
+
+
+def _not_told(measured: dict) -> str:
+    """What is not refused though it should be, and how badly it would be told."""
+    shares = [
+        f"{part['mirrored']['noticed']:.0%} of {_NAMES[key]} scans of test seen in a mirror "
+        f"(AUC {part['mirrored']['auc']:.2f}) at the price of "
+        f"{part['mirrored']['good_refused']:.1%} of those that are not"
+        for key, part in measured.items()
+    ]
+    return (
+        "Mirrored scans and lateral views are not told: what tells turned scans, taught mirrored "
+        f"ones, would notice {', and '.join(shares)}; of lateral views there are none to learn "
+        "from."
+    )
 
 
 _SYSTEMS = {
@@ -149,13 +168,14 @@ _BEGINNINGS = {
 }
 
 
-def _beginnings(start: dict[str, str]) -> str:
-    """What the encoders began with, in words."""
+def _beginnings(start: dict[str, str], forerunner: str | None = None) -> str:
+    """What the encoders began with, in words; `forerunner` says which the earlier bundle was."""
     found = []
     for end, words in _BEGINNINGS.items():
         names = [name for name, how in start.items() if how.endswith(end)]
+        which = f" ({forerunner})" if forerunner and end == ".tflite" else ""
         if names:
-            found.append(f"{', '.join(names)} began with {words}")
+            found.append(f"{', '.join(names)} began with {words}{which}")
     if not found:
         return "Weights were trained from scratch on the scans below (no ImageNet weights)."
     return "; ".join(found) + ". All was trained on the scans below."
@@ -233,7 +253,8 @@ def model_card(manifest: dict) -> str:
     Parameters
     ----------
     manifest : dict
-        bundle.json with ``metrics`` and ``drift`` in every modality.
+        bundle.json with ``metrics`` and ``drift`` in every modality. What no command can know of an
+        earlier bundle, of which weights were taken, stands in ``training.forerunner`` by hand.
     """
     recipe = manifest["training"]["recipe"]
     training = manifest["training"]
@@ -267,7 +288,7 @@ def model_card(manifest: dict) -> str:
         "",
         f"The graphs take {side} x {side} grey pixels"
         + (f"; {halved} look at the mean of each 2x2 block." if halved else "."),
-        _beginnings(recipe["start"]),
+        _beginnings(recipe["start"], training.get("forerunner")),
         _taught(training["teacher"])
         if "teacher" in training
         else f"Shared features are {'' if training['adversarial'] else 'non-'}adversarial.",

@@ -12,12 +12,14 @@ import base64
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
 
 from covid_edge import quality
@@ -40,6 +42,8 @@ REGULARISATION = 1e-3
 UPRIGHT_REFUSED = 0.005
 # Of the least contrast and sharpness on val, what a scan must have.
 ROOM = 0.5
+# Of the curve of each check, the points that are kept: shares of spoiled scans noticed.
+NOTICED = (0.9, 0.95, 0.98)
 
 # What a scan is spoiled by, to measure what is noticed.
 BLUR = 1 / 40  # deviation of a Gaussian, in longer sides
@@ -79,10 +83,76 @@ def learn_turns(pixels: np.ndarray) -> np.ndarray:
     -------
     ndarray of float16, shape (4, 257)
     """
-    thumbnails = [[quality.thumbnail(one) for one in turned(pixels, k)] for k in range(4)]
-    model = LogisticRegression(C=REGULARISATION, max_iter=100)
-    model.fit(np.concatenate(thumbnails), np.repeat(np.arange(4), len(pixels)))
+    model = _learn([turned(pixels, k) for k in range(4)])
     return np.c_[model.coef_, model.intercept_].astype(np.float16)
+
+
+def _learn(kinds: Sequence[np.ndarray]) -> LogisticRegression:
+    """What tells kinds of scans apart by their thumbnails; each kind uint8 (n, s, s)."""
+    model = LogisticRegression(C=REGULARISATION, max_iter=100)
+    truth = np.repeat(np.arange(len(kinds)), [len(kind) for kind in kinds])
+    return model.fit(np.concatenate([_thumbnails(kind) for kind in kinds]), truth)
+
+
+def _thumbnails(pixels: np.ndarray) -> np.ndarray:
+    return np.stack([quality.thumbnail(one) for one in pixels])
+
+
+def mirrored(pixels: np.ndarray) -> np.ndarray:
+    """Scans seen in a mirror: uint8 (n, s, s)."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def try_mirrored(seen: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Measure whether mirrored scans could be told as turned ones are. No limit is made of it.
+
+    Parameters
+    ----------
+    seen : dict of str to ndarray of uint8, shape (n, s, s)
+        What the router sees of the scans of train, val and test.
+
+    Returns
+    -------
+    dict
+        As :func:`rates` gives it, for test, with as many upright scans of val refused.
+    """
+    model = _learn([seen["train"], mirrored(seen["train"])])
+
+    def margins(pixels: np.ndarray) -> np.ndarray:
+        return model.decision_function(_thumbnails(pixels))
+
+    limit = np.quantile(margins(seen["val"]), 1 - UPRIGHT_REFUSED)
+    return rates(margins(seen["test"]), margins(mirrored(seen["test"])), limit)
+
+
+def rates(good: np.ndarray, bad: np.ndarray, limit: float) -> dict[str, Any]:
+    """How well a measure tells spoiled scans from good ones.
+
+    Parameters
+    ----------
+    good, bad : ndarray of float, shape (n,)
+        Scores, higher the worse a scan is.
+    limit : float
+        Scores over it are refused.
+
+    Returns
+    -------
+    dict
+        ``noticed`` and ``good_refused`` are shares at the limit; of the ROC curve, ``auc`` is the
+        area, and ``good_refused_at`` says what share of good scans would be refused by the limit
+        that notices each share of :data:`NOTICED`.
+    """
+    truth = np.r_[np.zeros(len(good)), np.ones(len(bad))]
+    scores = np.r_[good, bad]
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    return {
+        "noticed": round(float((bad > limit).mean()), 4),
+        "good_refused": round(float((good > limit).mean()), 4),
+        "auc": round(float(roc_auc_score(truth, scores)), 4),
+        "good_refused_at": {
+            str(share): round(float(false[true.searchsorted(share)]), 4) for share in NOTICED
+        },
+    }
 
 
 def packed(values: np.ndarray) -> str:
@@ -104,8 +174,9 @@ def add_checks(scans: Scans, folder: Path) -> dict:
     Returns
     -------
     dict
-        Modality → ``refused``, shares of good scans by split; and ``noticed``, by what was done to
-        scans of test: the code, the share that breaks its limit, and the AUC against good ones.
+        Modality → ``refused``, shares of good scans by split; ``noticed``, by what was done to
+        scans of test: the code, and :func:`rates` against good ones; ``mirrored``, the rates of
+        :func:`try_mirrored`.
 
     Raises
     ------
@@ -116,12 +187,12 @@ def add_checks(scans: Scans, folder: Path) -> dict:
     """
     bundle = Bundle.load(folder)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    noticed = {}
+    measured = {}
     for name, entry in manifest["modalities"].items():
         entry.pop("refusals", None)
         if any("heatmap" not in m for m in entry["models"] if m["target"] != "edgetpu"):
             raise UsageError(f"{folder}: run covid-edge-convert explain {folder} first")
-        noticed[name] = _modality(scans, bundle, name, entry)
+        measured[name] = _modality(scans, bundle, name, entry)
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial)
@@ -130,7 +201,7 @@ def add_checks(scans: Scans, folder: Path) -> dict:
     # The shares come from the whole road, as the figures of the bundle do.
     predictor, figures = Predictor(partial), {}
     for name in manifest["modalities"]:
-        figures[name] = {"refused": {}, "noticed": noticed[name]}
+        figures[name] = {"refused": {}, **measured[name]}
         for split in ("val", "test", "probe"):
             good = scans.select(modality=name, split=split)
             if len(good):
@@ -191,14 +262,7 @@ def _modality(scans: Scans, bundle: Bundle, name: str, entry: dict) -> dict:
     noticed = {}
 
     def note(what: str, code: str, good: np.ndarray, bad: np.ndarray, limit: float) -> None:
-        """`good` and `bad` are scores that are higher the worse a scan is."""
-        truth = np.r_[np.zeros(len(good)), np.ones(len(bad))]
-        noticed[what] = {
-            "code": code,
-            "noticed": round(float((bad > limit).mean()), 4),
-            "good_refused": round(float((good > limit).mean()), 4),
-            "auc": round(float(roc_auc_score(truth, np.r_[good, bad])), 4),
-        }
+        noticed[what] = {"code": code, **rates(good, bad, limit)}
 
     spoiled = {spoil: measure(tables["test"], spoil) for spoil in (faded, clipped, blurred)}
     for what, spoil, code, key, sign in (
@@ -252,4 +316,4 @@ def _modality(scans: Scans, bundle: Bundle, name: str, entry: dict) -> dict:
             limit = model["familiar"]["limit"]
             what = "not a chest scan, taken for one"
             note(what, "far-from-training", far["test"], far["other"], limit)
-    return noticed
+    return {"noticed": noticed, "mirrored": try_mirrored(seen)}

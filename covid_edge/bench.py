@@ -437,7 +437,7 @@ def _warm(
 def _routed(bundle: Bundle, name: str) -> Bundle:
     """Return the bundle with a router that works as ever, but calls everything `name`."""
     router = bundle.router
-    always = replace(router, labels=(name,) * len(router.labels), accept=0.0)
+    always = router._replace(labels=(name,) * len(router.labels), accept=0.0)
     return replace(bundle, router=always)
 
 

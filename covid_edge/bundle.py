@@ -4,6 +4,9 @@
 ``bundle.json`` says everything that the device must not guess. It is read strictly: a field that is
 missing or of the wrong kind is a :class:`~covid_edge.errors.BundleError` naming the field. Fields
 that the device does not use (metrics, drift, training) are kept as they are in `Bundle.extra`.
+
+Most of its parts are named tuples: making a dataclass takes several times as long, which each new
+process would pay.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BundleError
 from .preprocess import PreprocessSpec
@@ -67,8 +70,7 @@ _DEFAULT = "mmtl"
 _REMEDY = "install covid-edge again, or make the bundle again with covid-edge-convert"
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(NamedTuple):
     """One file of a bundle: where it lies and what it must contain."""
 
     path: Path
@@ -135,8 +137,7 @@ class ModelFile:
             )
 
 
-@dataclass(frozen=True)
-class Router:
+class Router(NamedTuple):
     """The network that says what kind of scan this is.
 
     The answer is the likeliest of `labels` by ``softmax(logits / temperature)``; it stands if it is
@@ -150,8 +151,7 @@ class Router:
     accept: float
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Platt scaling: probability of COVID-19 = sigmoid(scale * logit + bias)."""
 
     method: str
@@ -183,8 +183,7 @@ class Conformal:
     fitted_on: str
 
 
-@dataclass(frozen=True)
-class HeadLayer:
+class HeadLayer(NamedTuple):
     """A dense layer, then LeakyReLU of `slope`, then a factor. Tensors of the file go by number.
 
     `sum`, what enters LeakyReLU, is an output of the file; None if there is no LeakyReLU. `scale`
@@ -197,16 +196,14 @@ class HeadLayer:
     scale: int | None
 
 
-@dataclass(frozen=True)
-class HeadBranch:
+class HeadBranch(NamedTuple):
     """What follows one encoder: the mean over its last feature `map` (an output), and `layers`."""
 
     map: int
     layers: tuple[HeadLayer, ...]
 
 
-@dataclass(frozen=True)
-class HeadPlan:
+class HeadPlan(NamedTuple):
     """The way from the encoders' last maps to the logit, which heatmaps go backwards.
 
     What leaves the `branches` is concatenated in their order, and enters `head`.
@@ -216,8 +213,7 @@ class HeadPlan:
     head: tuple[HeadLayer, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class FamiliarRange:
+class FamiliarRange(NamedTuple):
     """Where the embeddings of training scans lie; :func:`covid_edge.quality.distance`.
 
     The embedding is the mean over the feature map that output `map` of the file is. A scan is
@@ -230,8 +226,7 @@ class FamiliarRange:
     limit: float
 
 
-@dataclass(frozen=True, eq=False)
-class Checks:
+class Checks(NamedTuple):
     """The limits of a good scan of a modality; the measures are in :mod:`covid_edge.quality`.
 
     A scan is refused under `contrast` or `sharpness`, over `extremes`, or if its log-odds of being

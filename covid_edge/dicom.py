@@ -22,6 +22,7 @@ its own, and what pydicom warns of or logs, which quotes values, is silenced.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import math
@@ -52,6 +53,9 @@ MAX_FRAMES = 4096
 # What is inflated of a deflated file at most, and what one decoded frame may take: as many bytes
 # as a grey picture of MAX_PIXELS with 32 bits.
 _MAX_BYTES = 4 * MAX_PIXELS
+
+# Pixels that are computed on at a time, where that takes many bytes for each.
+_BAND = 1 << 18
 
 _INSTALL = 'pip install "covid-edge[dicom]"'
 
@@ -453,7 +457,8 @@ def _colour(stored: np.ndarray, display: Dataset) -> np.ndarray:
         return _each_once(stored, shade)
     if stored.ndim != 3:
         raise ValueError("colour of one sample")
-    return _grey_of(stored, int(display.BitsStored))
+    bits = int(display.BitsStored)
+    return np.concatenate([_grey_of(band, bits) for band in _bands(stored)])
 
 
 def _grey_of(colours: np.ndarray, bits: int) -> np.ndarray:
@@ -482,11 +487,20 @@ def _grey(
         if window is None and modality == "ct" and rescaled:
             window = LUNG
 
-    def shade(codes: np.ndarray) -> np.ndarray:
-        held = ~_is_padding(codes, display)
+    def values_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = _modality_values(codes, display)
         if not np.isfinite(values).all():
             raise ScanError(name, "holds values that are not finite numbers")
+        return values, ~_is_padding(codes, display)
+
+    @functools.cache
+    def extremes() -> tuple[float, float]:
+        parts = (values[held] for values, held in map(values_of, _codes(stored)))
+        ends = [(part.min(), part.max()) for part in parts if part.size] or [(0, 0)]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    def shade(codes: np.ndarray) -> np.ndarray:
+        values, held = values_of(codes)
         if lut:
             table = _lut(lut[0], display)
             grey = _scaled(_look_up(lut[0], table, values), table.min(), table.max())
@@ -495,8 +509,7 @@ def _grey(
         elif int(display.BitsStored) <= 8 and values is codes and codes.dtype.kind == "u":
             grey = _scaled(values, 0, 2 ** int(display.BitsStored) - 1)
         else:
-            real = values[held] if held.any() else values
-            grey = _scaled(values, real.min(), real.max())
+            grey = _scaled(values, *extremes())
         if display.PhotometricInterpretation == "MONOCHROME1":
             grey = 255 - grey
         return grey * held
@@ -506,21 +519,45 @@ def _grey(
 
 def _each_once(stored: np.ndarray, shade: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return ``shade(stored)`` for a `shade` that looks at each value by itself, in less memory."""
-    stored = stored.astype(stored.dtype.newbyteorder("="), order="C", copy=False)
-    if stored.dtype.kind == "f" or stored.dtype.itemsize > 2:
-        codes, where = np.unique(stored, return_inverse=True)
-        return shade(codes)[where].reshape(stored.shape)
-    places = stored.view(f"u{stored.dtype.itemsize}")
-    present = np.zeros(1 << 8 * places.itemsize, bool)
-    for row in places:
-        present[row] = True
-    table = np.zeros(present.size, np.uint8)
-    codes = np.flatnonzero(present).astype(places.dtype).view(stored.dtype)
-    table[present] = shade(codes)
+    if _is_wide(stored):
+        return np.concatenate([shade(band) for band in _bands(stored)])
+    (codes,) = _codes(stored)
+    table = np.zeros(1 << 8 * codes.itemsize, np.uint8)
+    table[_places(codes)] = shade(codes)
     pixels = np.empty(stored.shape, np.uint8)
-    for row, out in zip(places, pixels):
-        out[:] = table[row]
+    for row, out in zip(stored, pixels):
+        out[:] = table[_places(row)]
     return pixels
+
+
+def _codes(stored: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, in parts, each value that is stored at least once: of up to 16 bits, once."""
+    if _is_wide(stored):
+        yield from _bands(stored)
+        return
+    present = np.zeros(1 << 8 * stored.itemsize, bool)
+    for row in stored:
+        present[_places(row)] = True
+    kind = stored.dtype.newbyteorder("=")
+    yield np.flatnonzero(present).astype(f"u{kind.itemsize}").view(kind)
+
+
+def _is_wide(stored: np.ndarray) -> bool:
+    """Whether there may be about as many values as pixels."""
+    return stored.dtype.kind == "f" or stored.itemsize > 2
+
+
+def _places(codes: np.ndarray) -> np.ndarray:
+    """Return the places of values of up to 16 bits in a table of all of them."""
+    codes = codes.astype(codes.dtype.newbyteorder("="), order="C", copy=False)
+    return codes.view(f"u{codes.itemsize}")
+
+
+def _bands(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows of a picture, about :data:`_BAND` pixels at a time."""
+    rows = max(1, _BAND // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]
 
 
 def _is_padding(codes: np.ndarray, display: Dataset) -> np.ndarray:

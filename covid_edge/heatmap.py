@@ -90,8 +90,8 @@ def _backward(
         if layer.scale is not None:
             gradient = gradient * network.values(layer.scale).ravel()
         if layer.sum is not None:
-            positive = network.values(layer.sum).ravel() >= 0
-            gradient = gradient * np.where(positive, np.float32(1), np.float32(layer.slope))
+            slopes = np.array([layer.slope, 1], np.float32)
+            gradient = gradient * slopes[network.is_positive(layer.sum).ravel().view(np.uint8)]
         weights = network.stored(layer.weights)
         gradient = _times(gradient * network.scales(layer.weights), weights)
     return gradient
@@ -158,27 +158,35 @@ def draw(pixels: np.ndarray, heatmap: np.ndarray, notice: str) -> Image.Image:
     PIL.Image.Image
         RGB, as wide as the scan; its upper rows are the overlay.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     picture = overlay(pixels, heatmap)
-    width, height = picture.size
+    strip = _strip(picture.width, notice)
+    page = Image.new("RGB", (picture.width, picture.height + strip.height))
+    page.paste(picture)
+    page.paste(strip, (0, picture.height))
+    return page
+
+
+@functools.lru_cache(maxsize=8)  # scans of one unit or archive are often of one width
+def _strip(width: int, notice: str) -> Image.Image:
+    """Draw what stands below every scan of a width."""
+    from PIL import Image, ImageDraw
+
     font = _font(max(_SMALLEST_FONT, _FONT * width // 640))
     words = ("against COVID", "for COVID")
     line = sum(font.getmetrics())
     lines = _wrap(notice, font, width - line)
-    strip = line * (len(lines) + 3)
-    page = Image.new("RGB", (width, height + strip))
-    page.paste(picture)
+    strip = Image.new("RGB", (width, line * (len(lines) + 3)))
     # The bar: the overlay's own colours over mid grey.
     ramp = np.tile(np.linspace(-1, 1, width, dtype=np.float32), (2, 1))
-    page.paste(overlay(np.full((line, width), 128, np.uint8), ramp), (0, height))
-    pen = ImageDraw.Draw(page)
-    pen.text((line // 2, height + line), words[0], "white", font)
-    pen.text((width - line // 2, height + line), words[1], "white", font, anchor="ra")
+    strip.paste(overlay(np.full((line, width), 128, np.uint8), ramp))
+    pen = ImageDraw.Draw(strip)
+    pen.text((line // 2, line), words[0], "white", font)
+    pen.text((width - line // 2, line), words[1], "white", font, anchor="ra")
     for number, text in enumerate(lines):
-        top = height + line * (2 * number + 5) // 2
-        pen.text((line // 2, top), text, "white", font)
-    return page
+        pen.text((line // 2, line * (2 * number + 5) // 2), text, "white", font)
+    return strip
 
 
 @functools.lru_cache(maxsize=8)

@@ -99,7 +99,7 @@ class Interpreter:
         self._input = self._network.get_input_details()[0]
         outputs = self._network.get_output_details()
         self._output = outputs[0]  # further ones are for heatmaps
-        self._outputs = {output["index"]: output for output in outputs}
+        self._described = {output["index"]: output for output in outputs}
         self.input_shape = _picture_shape(path, self._input["shape"].tolist())
         self.output_size = int(np.prod(self._output["shape"]))
 
@@ -158,12 +158,24 @@ class Interpreter:
         ValueError
             As :meth:`stored`.
         """
-        details = self._outputs.get(tensor) or self._details(tensor)
-        return _dequantize(self.stored(tensor), *details["quantization"])
+        return _dequantize(self.stored(tensor), *self._details(tensor)["quantization"])
+
+    def is_positive(self, tensor: int) -> np.ndarray:
+        """Return where the values of an output of one scale are 0 or more: bool.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`stored`.
+        """
+        _, zero_point = self._details(tensor)["quantization"]
+        return self.stored(tensor) >= zero_point
 
     def _details(self, tensor: int) -> dict[str, Any]:
-        # The public get_tensor_details describes all the hundreds there are, each time.
-        return self._network._get_tensor_details(tensor, 0)
+        if tensor not in self._described:
+            # The public get_tensor_details describes all the hundreds there are, each time.
+            self._described[tensor] = self._network._get_tensor_details(tensor, 0)
+        return self._described[tensor]
 
 
 class Chain:

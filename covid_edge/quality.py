@@ -7,8 +7,7 @@ good scan of val keeps, set by ``covid-edge-convert checks``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,8 +38,7 @@ _TURNED = {
 }
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """One of :data:`CODES`, and what to tell people."""
 
     code: str
@@ -49,8 +47,11 @@ class Refusal:
 
 def contrast(pixels: np.ndarray) -> float:
     """Return how many grey levels lie between the 5th and the 95th percentile: 0 to 255."""
-    levels = np.sort(pixels, axis=None)  # np.percentile's first call takes 10 ms
-    return float(levels[levels.size * 95 // 100]) - float(levels[levels.size * 5 // 100])
+    # By counting: sorting takes ten times as long, and a first call of np.percentile 10 ms.
+    up_to = np.bincount(pixels.ravel(), minlength=256).cumsum()
+    places = pixels.size * 5 // 100, pixels.size * 95 // 100
+    low, high = up_to.searchsorted(places, side="right")
+    return float(high - low)
 
 
 def extremes(pixels: np.ndarray) -> float:
@@ -67,9 +68,10 @@ def sharpness(pixels: np.ndarray) -> float:
         What the network sees: after CLAHE, which brings scans to one contrast.
     """
     x = pixels.astype(np.int16)
-    across = x[1:-1, :-2] + x[1:-1, 2:]
-    down = x[:-2, 1:-1] + x[2:, 1:-1]
-    return float(np.abs(4 * x[1:-1, 1:-1] - across - down).mean())
+    edges = 4 * x[1:-1, 1:-1]
+    for neighbour in (x[1:-1, :-2], x[1:-1, 2:], x[:-2, 1:-1], x[2:, 1:-1]):
+        edges -= neighbour
+    return float(np.abs(edges, out=edges).mean())
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -80,8 +82,10 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     pixels : ndarray of uint8, shape (16 * m, 16 * n)
     """
     rows, columns = (side // THUMBNAIL for side in pixels.shape)
-    blocks = pixels.reshape(THUMBNAIL, rows, THUMBNAIL, columns)
-    small = blocks.mean((1, 3), dtype=np.float32).ravel()
+    # One side at a time, which is quicker; sums of whole numbers are exact either way.
+    strips = pixels.reshape(THUMBNAIL, rows, -1).sum(1, dtype=np.float32)
+    blocks = strips.reshape(THUMBNAIL, THUMBNAIL, columns).sum(2)
+    small = blocks.ravel() / np.float32(rows * columns)
     small -= small.mean()
     return small / (small.std() + 4)  # 4: an empty picture has no deviation
 

@@ -25,3 +25,8 @@ def test_encoders_of_one_beginning_are_told_together():
     text = _beginnings(start)
     assert "ResNet50, ResNet50V2 began with" in text
     assert text.count("began") == 2
+
+
+def test_an_earlier_bundle_is_told_by_what_bundle_json_says_of_it():
+    text = _beginnings({"ResNet50": "mmtl/xray.int8.tflite"}, "0.2.0, trained from scratch")
+    assert "an earlier bundle (0.2.0, trained from scratch)." in text
