@@ -359,7 +359,8 @@ def model_card(manifest: dict) -> str:
             for key in training["told_by_source"]
         ),
         *(f"- {limit}" for source, limit in _LIMITS.items() if source in trained_on),
-        "- CT answers are for single slices; a slice of a COVID patient may show no lesion.",
+        "- CT answers are for single slices; a slice of a COVID patient may show no lesion. A "
+        "series is the mean of its slices' log-odds, of which no error rate is promised.",
         "- Probabilities are for an even share of COVID scans: too high where COVID is rarer.",
         "",
     ]

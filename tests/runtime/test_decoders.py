@@ -54,7 +54,7 @@ def compressed() -> list[Path]:
 
 def stored(path: Path, frame: int) -> np.ndarray:
     with open(path, "rb") as file:
-        return dicom._stored(path.name, file, dicom._header(path.name, file, False), frame)
+        return dicom._stored(path.name, file, dicom._header(path.name, file, []), frame)
 
 
 @pytest.mark.filterwarnings("ignore")  # what pydicom has to say of its samples
