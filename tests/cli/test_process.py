@@ -60,7 +60,8 @@ def test_interrupted_it_ends_quietly_with_130(start, flat):
 
 
 def test_interrupted_at_work_on_many_it_ends_quietly_with_130(start, flat):
-    process = start("--json", "--workers", 2, *[flat("a.png", DARK)] * 3000)
+    # Unbuffered: what readline had read ahead, communicate would not see.
+    process = start("--json", "--workers", 2, *[flat("a.png", DARK)] * 3000, bufsize=0)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out, words = process.communicate(timeout=60)
