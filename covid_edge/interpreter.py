@@ -130,8 +130,7 @@ class Interpreter:
         _check_pixels(pixels, self.input_shape)
         stored = _quantize(pixels, self._input["dtype"], *self._input["quantization"])
         self._network.set_tensor(self._input["index"], stored[np.newaxis, :, :, np.newaxis])
-        _invoke(self._network)
-        return self._network.get_tensor(self._output["index"])
+        return _computed(self._network, self._output)
 
     def stored(self, tensor: int) -> np.ndarray:
         """Return a constant or output as it is stored, of any type.
@@ -231,8 +230,7 @@ class Chain:
         """Run the network on one picture; as :meth:`Interpreter.run`."""
         for encoder, taken in zip(self._encoders, self._inputs):
             self._head.set_tensor(taken["index"], encoder._run(pixels))
-        _invoke(self._head)
-        answer = self._head.get_tensor(self._output["index"])
+        answer = _computed(self._head, self._output)
         return _dequantize(answer.reshape(-1), *self._output["quantization"])
 
 
@@ -331,11 +329,13 @@ def _loaded(path: str | os.PathLike[str], threads: int, delegate: str | None) ->
     return network
 
 
-def _invoke(network: Any) -> None:
+def _computed(network: Any, output: dict[str, Any]) -> np.ndarray:
+    """Run the network on the inputs that are set; return an output as it is stored, a copy."""
     try:
         network.invoke()
     except RuntimeError as error:  # of a delegate: its device may have gone
         raise DeviceError(f"a network cannot be run: {_first(error)}") from error
+    return network.get_tensor(output["index"])
 
 
 def _alike(given: dict[str, Any], taken: dict[str, Any]) -> bool:
