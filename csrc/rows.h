@@ -129,11 +129,27 @@ typedef struct {
 // are stride bytes apart.
 typedef void (*ce_block_row)(uint8_t *dst, const uint8_t *src, ptrdiff_t stride, size_t n);
 
-// Output pixel i ends rests[i] units within input pixel ends[i], which is `units` long; the next
-// one begins there. An output pixel has `area` square units.
+enum {
+    CE_AREA_WINDOW = 8,
+    CE_AREA_LIGHT = INT16_MAX / UINT8_MAX,
+    CE_AREA_LIGHT_IN = 32,  // no fewer columns
+    CE_AREA_LIGHT_OUT = 8,
+};
+
+// The columns of an output row. Output pixel i ends rests[i] units within input pixel ends[i],
+// which is `units` long; the next one begins there. An output pixel has `area` square units.
 typedef struct {
     uint32_t units, area;
     const uint16_t *ends, *rests;
+
+    // The same by windows: output pixel i covers inputs starts[i] and after it, of which the one k
+    // further on lies under it by weights[CE_AREA_WINDOW * i + k] units. Any x up to 256 * area,
+    // divided by the area, is x * inverse >> shift, and inverse is below 2^32. Where a window is
+    // too small, or there is no such inverse, starts is NULL.
+    const uint16_t *starts;
+    const uint32_t *weights;       // NULL for light rows
+    const int16_t *light_weights;  // NULL for others
+    uint32_t inverse, shift;
 } ce_area_columns;
 
 typedef struct {
@@ -142,14 +158,23 @@ typedef struct {
     ce_block_row quarter_row;  // squares of 4
 
     // sums[i] = rows[0][i] * weights[0] + … + rows[count - 1][i] * weights[count - 1]. The weights
-    // add up to at most CE_AREA_LARGEST_SIDE, which is below 2^15.
+    // add up to at most CE_AREA_LARGEST_SIDE, which is below 2^15. Another row follows, of weight
+    // 0, for who takes them in pairs.
     void (*weigh_rows)(uint32_t *sums, const uint8_t *const *rows, const uint16_t *weights,
                        size_t count, size_t n);
 
     // dst[i] = rounded mean, halves up: what lies in sums[0..n_in) between the ends of output
-    // pixels i - 1 and i, divided by the area. sums[n_in] is 0; below is scratch, n_in + 1 long.
+    // pixels i - 1 and i, divided by the area. Another CE_AREA_WINDOW sums are 0; below is scratch,
+    // n_in + 1 long.
     void (*across_row)(uint8_t *dst, size_t n, const uint32_t *sums, uint64_t *below, size_t n_in,
                        const ce_area_columns *columns);
+
+    // The same of light rows, whose weights add up to CE_AREA_LIGHT at most, so that sums fit 15
+    // bits, and whose columns have windows. NULL: the two above are as fast.
+    void (*weigh_light_rows)(int16_t *sums, const uint8_t *const *rows, const uint16_t *weights,
+                             size_t count, size_t n);
+    void (*across_light_row)(uint8_t *dst, size_t n, const int16_t *sums,
+                             const ce_area_columns *columns);
 } ce_area_rows;
 
 // The rows in use (dispatch.c).

@@ -98,8 +98,15 @@ def test_a_quarter_of_the_size_is_exact(size, seed):
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
+        ((2048, 2048), (640, 640)),  # 16 units by 16: sums of rows fit 15 bits
+        ((384, 40), (381, 37)),  # 128 units: they just do
+        ((387, 40), (384, 37)),  # 129: they do not
+        ((90, 90), (12, 12)),  # an output pixel covers 8 inputs a side
+        ((90, 85), (12, 10)),  # 9
+        ((2000, 85), (900, 10)),
         ((1023, 777), (640, 640)),
         ((2048, 2048), (900, 901)),
+        ((4001, 4003), (640, 641)),  # no whole inverse of the area is near enough
         ((4099, 4111), (5, 13)),  # coprime sides: more than 2^24 square units, past 32-bit sums
         ((32767, 2), (33, 1)),
         ((3, 32767), (2, 41)),
