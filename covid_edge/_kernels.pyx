@@ -7,7 +7,7 @@ rows are contiguous, the output has the shape of the input where it must.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport int8_t, uint8_t, uint16_t
 
 cdef extern from "ce_kernels.h" nogil:
     ctypedef enum ce_status:
@@ -45,12 +45,15 @@ cdef extern from "ce_kernels.h" nogil:
     ce_status ce_preprocess_u8(const uint8_t *src, ptrdiff_t src_stride, size_t height,
                                size_t width, uint8_t *dst, ptrdiff_t dst_stride,
                                const ce_preprocessing *steps)
+    void ce_product_i8(float *product, const float *vector, const int8_t *matrix, size_t rows,
+                       size_t cols)
     const char *ce_variant_name(size_t index)
     ce_status ce_select_variant(const char *name)
     const char *ce_clahe_variant()
     const char *ce_morph_variant()
     const char *ce_resize_variant()
     const char *ce_area_variant()
+    const char *ce_product_variant()
 
 
 cdef int check(ce_status status) except -1:
@@ -145,6 +148,15 @@ def preprocess(const uint8_t[:, :] src, uint8_t[:, :] dst, double clip_limit, si
     check(status)
 
 
+def product(const float[::1] vector, const int8_t[:, ::1] matrix, float[::1] out):
+    if matrix.shape[0] != vector.shape[0] or matrix.shape[1] != out.shape[0]:
+        raise ValueError("vector, matrix and output do not fit together")
+    if matrix.size == 0:
+        raise ValueError("the matrix is empty")
+    with nogil:
+        ce_product_i8(&out[0], &vector[0], &matrix[0, 0], matrix.shape[0], matrix.shape[1])
+
+
 def available_variants():
     names = []
     while ce_variant_name(len(names)) != NULL:
@@ -161,5 +173,6 @@ def active_variants():
         "area_reduce": ce_area_variant().decode(),
         "clahe": ce_clahe_variant().decode(),
         "morph_open": ce_morph_variant().decode(),
+        "product": ce_product_variant().decode(),
         "resize": ce_resize_variant().decode(),
     }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import _kernels
 from .errors import CovidEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ def _backward(
 def _times(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return ``vector @ matrix`` in float32; `matrix` is of any type, and not copied whole."""
     product = np.zeros(matrix.shape[1], np.float32)
+    if matrix.dtype == np.int8:
+        _kernels.product(vector, matrix, product)
+        return product
     block = np.empty((_BLOCK, matrix.shape[1]), np.float32)
     for row in range(0, len(matrix), _BLOCK):
         part = matrix[row : row + _BLOCK]

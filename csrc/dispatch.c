@@ -15,22 +15,24 @@ typedef struct {
     const ce_morph_rows *morph;
     const ce_resize_rows *resize;
     const ce_area_rows *area;
+    const ce_product_rows *product;
 } ce_variant;
 
 // The last one needs nothing and has everything.
 static const ce_variant variants[] = {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
-    {"avx512", CE_CPU_AVX512VBMI, &ce_clahe_rows_avx512, NULL, &ce_resize_rows_avx512, NULL},
-    {"avx512bw", CE_CPU_AVX512BW, &ce_clahe_rows_avx512bw, NULL, NULL, NULL},
+    {"avx512", CE_CPU_AVX512VBMI, &ce_clahe_rows_avx512, NULL, &ce_resize_rows_avx512, NULL,
+     NULL},
+    {"avx512bw", CE_CPU_AVX512BW, &ce_clahe_rows_avx512bw, NULL, NULL, NULL, NULL},
     {"avx2", CE_CPU_AVX2, &ce_clahe_rows_avx2, &ce_morph_rows_avx2, &ce_resize_rows_avx2,
-     &ce_area_rows_avx2},
+     &ce_area_rows_avx2, &ce_product_rows_avx2},
 #endif
 #if defined(__aarch64__)
     {"neon", CE_CPU_NEON, &ce_clahe_rows_neon, &ce_morph_rows_neon, &ce_resize_rows_neon,
-     &ce_area_rows_neon},
+     &ce_area_rows_neon, NULL},
 #endif
     {"portable", 0, &ce_clahe_rows_portable, &ce_morph_rows_portable, &ce_resize_rows_portable,
-     &ce_area_rows_portable},
+     &ce_area_rows_portable, &ce_product_rows_portable},
 };
 
 enum { VARIANT_COUNT = sizeof variants / sizeof variants[0] };
@@ -40,6 +42,7 @@ static const ce_clahe_rows *active_clahe = &ce_clahe_rows_portable;
 static const ce_morph_rows *active_morph = &ce_morph_rows_portable;
 static const ce_resize_rows *active_resize = &ce_resize_rows_portable;
 static const ce_area_rows *active_area = &ce_area_rows_portable;
+static const ce_product_rows *active_product = &ce_product_rows_portable;
 
 static int runs_here(const ce_variant *variant) {
     return (variant->needs & ~ce_cpu_features()) == 0;
@@ -65,6 +68,7 @@ ce_status ce_select_variant(const char *name) {
         if (variants[v].morph != NULL) active_morph = variants[v].morph;
         if (variants[v].resize != NULL) active_resize = variants[v].resize;
         if (variants[v].area != NULL) active_area = variants[v].area;
+        if (variants[v].product != NULL) active_product = variants[v].product;
     }
     return CE_OK;
 }
@@ -73,11 +77,13 @@ const ce_clahe_rows *ce_active_clahe(void) { return active_clahe; }
 const ce_morph_rows *ce_active_morph(void) { return active_morph; }
 const ce_resize_rows *ce_active_resize(void) { return active_resize; }
 const ce_area_rows *ce_active_area(void) { return active_area; }
+const ce_product_rows *ce_active_product(void) { return active_product; }
 
 const char *ce_clahe_variant(void) { return active_clahe->name; }
 const char *ce_morph_variant(void) { return active_morph->name; }
 const char *ce_resize_variant(void) { return active_resize->name; }
 const char *ce_area_variant(void) { return active_area->name; }
+const char *ce_product_variant(void) { return active_product->name; }
 
 const char *ce_status_message(ce_status status) {
     switch (status) {

@@ -177,11 +177,22 @@ typedef struct {
                              const ce_area_columns *columns);
 } ce_area_rows;
 
+enum { CE_PRODUCT_ROWS = 4 };
+
+typedef struct {
+    const char *name;
+
+    // Of a matrix of CE_PRODUCT_ROWS rows of n: product[j] = (((product[j] + vector[0] *
+    // matrix[0][j]) + vector[1] * matrix[1][j]) + …, each step rounded.
+    void (*add_rows)(float *product, const float *vector, const int8_t *matrix, size_t n);
+} ce_product_rows;
+
 // The rows in use (dispatch.c).
 const ce_clahe_rows *ce_active_clahe(void);
 const ce_morph_rows *ce_active_morph(void);
 const ce_resize_rows *ce_active_resize(void);
 const ce_area_rows *ce_active_area(void);
+const ce_product_rows *ce_active_product(void);
 
 extern const ce_clahe_rows ce_clahe_rows_portable;
 extern const ce_clahe_rows ce_clahe_rows_avx2;
@@ -190,11 +201,13 @@ extern const ce_clahe_rows ce_clahe_rows_avx512;
 extern const ce_morph_rows ce_morph_rows_portable;
 extern const ce_resize_rows ce_resize_rows_portable;
 extern const ce_area_rows ce_area_rows_portable;
+extern const ce_product_rows ce_product_rows_portable;
 
 extern const ce_morph_rows ce_morph_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx2;
 extern const ce_resize_rows ce_resize_rows_avx512;
 extern const ce_area_rows ce_area_rows_avx2;
+extern const ce_product_rows ce_product_rows_avx2;
 
 extern const ce_clahe_rows ce_clahe_rows_neon;
 extern const ce_morph_rows ce_morph_rows_neon;

@@ -74,6 +74,11 @@ typedef struct {
 ce_status ce_preprocess_u8(const uint8_t *src, ptrdiff_t src_stride, size_t height, size_t width,
                            uint8_t *dst, ptrdiff_t dst_stride, const ce_preprocessing *steps);
 
+// product[j] = vector[0] * matrix[j] + vector[1] * matrix[cols + j] + …, in float32, summed in this
+// order (product.c).
+void ce_product_i8(float *product, const float *vector, const int8_t *matrix, size_t rows,
+                   size_t cols);
+
 // Variants of the row kernels, by instruction set. All of them give the same bytes.
 //
 // ce_variant_name(i): the i-th that runs on this processor, best first; NULL past the last.
@@ -87,6 +92,7 @@ const char *ce_clahe_variant(void);
 const char *ce_morph_variant(void);
 const char *ce_resize_variant(void);
 const char *ce_area_variant(void);
+const char *ce_product_variant(void);
 
 #ifdef __cplusplus
 }
