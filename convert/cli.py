@@ -39,6 +39,14 @@ ADVERSARIAL = click.option(
     help="Shared features by generator against discriminator, or (the ablation) by label alone.",
 )
 
+
+def _quieten(_context: click.Context, _parameter: click.Parameter, quiet: bool) -> bool:
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # which tqdm reads when it is imported
+    return quiet
+
+
+QUIET = click.option("--quiet", is_flag=True, callback=_quieten, help="No progress bars.")
 ALLOW_CPU = click.option(
     "--allow-cpu", is_flag=True, help="Accept operations that the Edge TPU leaves to the CPU."
 )
@@ -79,7 +87,7 @@ def cli() -> None:
 )
 @click.option("--learning-rate", multiple=True, metavar="ENCODER=RATE", help="Repeatable.")
 @click.option("--seed", type=int, help="Of everything drawn.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@QUIET
 def train(
     data, root, adversarial, preset, teacher, only, start, schedule, learning_rate, seed, quiet
 ) -> None:
@@ -315,7 +323,7 @@ def evaluate(data, folder, out, quick) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Put the results of all folds so far into the evidence of this bundle.",
 )
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@QUIET
 def protocols(
     data, root, adversarial, protocol, modality, fold, schedule, whole, half, folder, quiet
 ) -> None:

@@ -64,6 +64,7 @@ def test_the_papers_folder_form_goes_the_whole_road(tmp_path, backend):
     where = ["--data", str(write_folder_form(tmp_path / "data")), "--run", str(tmp_path / "run")]
     done = convert("train", *where, "--preset", "toy", "--quiet", KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stderr
+    assert "it/s" not in done.stderr
     for step in (["quantize", "--representative", "8"], ["bundle", "--out", str(tmp_path / "b")]):
         done = convert(step[0], *where, *step[1:], "--allow-drift")
         assert done.returncode == 0, done.stderr
