@@ -203,7 +203,8 @@ def distill(
     seed : int
     start : str, optional
         What its encoder begins with: ``"teacher"`` (`Teacher.begin`), or as
-        `covid_edge_convert.pretrain.begin` has it.
+        `covid_edge_convert.pretrain.begin` has it. Weights (``.weights.h5``) are those of a whole
+        student; ``{modality}`` in their path stands for its modality.
     verbose : int
     lungs : ndarray of bool, shape (n, s, s), optional
         Their masks, as for `covid_edge_convert.pretrain.pretrain`.
@@ -226,11 +227,13 @@ def distill(
     keras.utils.set_random_seed(seed)
     train, val = np.flatnonzero(scans.split == "train"), np.flatnonzero(scans.split == "val")
     encoder = build_encoder(name)
+    student = student_of(encoder)
     if start == "teacher":
         teacher.begin(encoder, pixels[train])
+    elif start is not None and start.endswith(".weights.h5"):
+        student.load_weights(start.replace("{modality}", modality))
     else:
         begin(encoder, start, pixels[train])
-    student = student_of(encoder)
     student.compile(
         adamw(schedule, len(train)),
         keras.losses.BinaryCrossentropy(from_logits=True),

