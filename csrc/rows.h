@@ -130,9 +130,10 @@ typedef struct {
 typedef void (*ce_block_row)(uint8_t *dst, const uint8_t *src, ptrdiff_t stride, size_t n);
 
 enum {
-    CE_AREA_WINDOW = 8,
+    CE_AREA_WINDOW = 8,  // inputs that an output pixel may lie over, for the quick ways
+    // Rows are light if their weights add up to so much at most, and have so many columns at least.
     CE_AREA_LIGHT = INT16_MAX / UINT8_MAX,
-    CE_AREA_LIGHT_IN = 32,  // no fewer columns
+    CE_AREA_LIGHT_IN = 32,
     CE_AREA_LIGHT_OUT = 8,
 };
 
