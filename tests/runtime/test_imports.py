@@ -36,7 +36,7 @@ ALLOWED = {
     "imgproc": {"errors", "_kernels"},
     "preprocess": {"errors", "imgproc", "_kernels"},
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
-    "heatmap": {"errors"},
+    "heatmap": {"errors", "_kernels"},
     "series": set(),
     "study": {"errors", "bundle", "preprocess", "imgproc", "_kernels"},
     "quality": set(),
