@@ -16,6 +16,8 @@
 //     output     |        0         |        1       |      each `in` units long
 //     integral   0 ----------------> out * s0 + rest * s1
 //
+// Where an output pixel lies over few inputs, vectors take the overlaps as weights here too.
+//
 // cv2.resize(INTER_AREA) is the same for exactly half in both directions, where it computes in
 // integers. For other whole ratios it differs in exact halves, which it rounds to even; else it
 // weighs in float32, and the results are at most one level apart.

@@ -58,7 +58,6 @@ static inline AVX2 __m256i pair_at(const uint16_t *weights) {
     return _mm256_set1_epi32((int)pair);
 }
 
-// Of columns 0 to 31, the sums of 0 to 3 and 16 to 19, 4 to 7 and 20 to 23, …
 static inline AVX2 __m256i plus(__m256i sums, __m256i pixels, __m256i pair) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pixels, pair));
 }
@@ -72,6 +71,7 @@ static AVX2 void weigh_rows(uint32_t *sums, const uint8_t *const *rows, const ui
     const __m256i zero = _mm256_setzero_si256();
     for (size_t i = 0; i < n; i += COLUMNS) {
         if (i + COLUMNS > n) i = n - COLUMNS;
+        // Of columns 0 to 3 and 16 to 19, 4 to 7 and 20 to 23, …
         __m256i s0 = zero, s1 = zero, s2 = zero, s3 = zero;
         for (size_t r = 0; r < count; r += 2) {
             const __m256i pair = pair_at(weights + r);
