@@ -70,6 +70,21 @@ _DEFAULT = "mmtl"
 _REMEDY = "install covid-edge again, or make the bundle again with covid-edge-convert"
 
 
+def file_digest(path: str | os.PathLike[str], digest: Any) -> str:
+    """Return the hexadecimal digest of a file's bytes; `digest` is new, of hashlib or xxhash.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    with open(path, "rb", buffering=0) as file:
+        block = memoryview(bytearray(1 << 18))  # stays in the processor's cache
+        while length := file.readinto(block):
+            digest.update(block[:length])
+    return digest.hexdigest()
+
+
 class ModelFile(NamedTuple):
     """One file of a bundle: where it lies and what it must contain."""
 
@@ -107,13 +122,10 @@ class ModelFile(NamedTuple):
     def _compare(self, name: str, digest: Any, expected: str) -> None:
         self.check_size()
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                block = memoryview(bytearray(1 << 18))  # stays in the processor's cache
-                while length := file.readinto(block):
-                    digest.update(block[:length])
+            found = file_digest(self.path, digest)
         except OSError as error:
             raise BundleError(f"{self.path} cannot be read: {error.strerror}") from None
-        if digest.hexdigest() != expected:
+        if found != expected:
             raise BundleError(
                 f"{self.path} is not the file that bundle.json describes "
                 f"(its {name} differs); {_REMEDY}"

@@ -345,6 +345,7 @@ def _list_on_stdin(paths: Sequence[str]) -> Iterable[bytes]:
 def _one_by_one(
     predictor: Predictor, scans: Iterable[Source | ScanError]
 ) -> Iterator[Prediction | ScanError]:
+    predictor.weight_cache = True
     for scan in scans:
         try:
             yield scan if isinstance(scan, ScanError) else predictor.predict(scan)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three small classes over LiteRT and tflite-runtime: grey pixels in, numbers out.
+"""Four small classes over LiteRT and tflite-runtime: grey pixels in, numbers out.
 
 `Interpreter` runs on the CPU or through a delegate library, `Chain` likewise a network that lies in
-several files, `GpuNetwork` one on LiteRT's own GPU accelerator; what they take and return is the
-same.
+several files, `CachedInterpreter` one on the CPU whose packed weights lie in a file too,
+`GpuNetwork` one on LiteRT's own GPU accelerator; what they take and return is the same.
 
 Quantisation is the file's own affair: real value = scale * (stored value - zero_point), with the
 scale and zero-point that each tensor carries.
@@ -23,7 +23,15 @@ import numpy as np
 
 from .errors import BundleError, DeviceError
 
-__all__ = ["Chain", "GpuNetwork", "Interpreter", "runtime", "runtime_version"]
+__all__ = [
+    "CachedInterpreter",
+    "Chain",
+    "GpuNetwork",
+    "Interpreter",
+    "runtime",
+    "runtime_build",
+    "runtime_version",
+]
 
 # In order of preference: tflite-runtime is no longer maintained, but Coral boards have it.
 _RUNTIMES = {
@@ -62,6 +70,20 @@ def runtime_version(package: str) -> str:
         return "unknown"
 
 
+def runtime_build() -> str:
+    """Return what tells one installed build of LiteRT from another, without importing metadata.
+
+    Raises
+    ------
+    OSError
+        There is no LiteRT of the kind that has :class:`CachedInterpreter`.
+    """
+    import ai_edge_litert
+
+    about = os.stat(os.path.join(*ai_edge_litert.__path__, "libpywrap_litert_common.so"))
+    return f"{ai_edge_litert.__version__} {about.st_size} {about.st_mtime_ns}"
+
+
 class Interpreter:
     """A network with one grey picture for input and one vector for output.
 
@@ -95,9 +117,12 @@ class Interpreter:
     def __init__(
         self, path: str | os.PathLike[str], threads: int = 1, delegate: str | None = None
     ) -> None:
-        self._network = _loaded(path, threads, delegate)
-        self._input = self._network.get_input_details()[0]
-        outputs = self._network.get_output_details()
+        self._describe(path, _loaded(path, threads, delegate))
+
+    def _describe(self, path: str | os.PathLike[str], network: Any) -> None:
+        self._network = network
+        self._input = network.get_input_details()[0]
+        outputs = network.get_output_details()
         self._output = outputs[0]  # further ones are for heatmaps
         self._described = {output["index"]: output for output in outputs}
         self.input_shape = _picture_shape(path, self._input["shape"].tolist())
@@ -127,10 +152,14 @@ class Interpreter:
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the first output as it is stored, a copy."""
+        self._network.set_tensor(self._input["index"], self._taken(pixels))
+        return _computed(self._network, self._output)
+
+    def _taken(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a picture as the input stores it: (1, height, width, 1)."""
         _check_pixels(pixels, self.input_shape)
         stored = _quantize(pixels, self._input["dtype"], *self._input["quantization"])
-        self._network.set_tensor(self._input["index"], stored[np.newaxis, :, :, np.newaxis])
-        return _computed(self._network, self._output)
+        return stored[np.newaxis, :, :, np.newaxis]
 
     def stored(self, tensor: int) -> np.ndarray:
         """Return a constant or output as it is stored, of any type.
@@ -234,6 +263,62 @@ class Chain:
         return _dequantize(answer.reshape(-1), *self._output["quantization"])
 
 
+class CachedInterpreter(Interpreter):
+    """The same as `Interpreter` on the CPU, with the weights that XNNPACK has packed in a file.
+
+    It loads sooner and takes less memory, which processes share. But while it runs, no other thread
+    of the process does: LiteRT's CompiledModel does not let go of Python's lock.
+
+    Parameters
+    ----------
+    path : str or path-like
+        TFLite file as `Interpreter` takes it.
+    threads : int
+        Threads of the interpreter.
+    weights : str
+        File that a `CachedInterpreter` wrote for the same network, LiteRT and processor, which is
+        trusted; or one that is not there, and is written.
+
+    Raises
+    ------
+    Exception
+        Whatever LiteRT raises where it has no such thing or the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int, weights: str) -> None:
+        from ai_edge_litert import compiled_model as litert
+
+        _, module = runtime()
+        # CompiledModel knows neither scales nor constants: an interpreter that is never made ready
+        # to run says those.
+        self._describe(path, module.Interpreter(model_path=os.fspath(path)))
+        options = litert.Options(
+            hardware_accelerators=litert.HardwareAccelerator.CPU,
+            cpu_options=litert.CpuOptions(num_threads=threads, xnnpack_weight_cache_path=weights),
+        )
+        self._compiled = litert.CompiledModel.from_file(
+            os.fspath(path), environment=_environment(), options=options
+        )
+        self._inputs = self._compiled.create_input_buffers(0)
+        self._outputs = self._compiled.create_output_buffers(0)
+        (signature,) = self._network._get_full_signature_list().values()
+        ((_, names),) = self._compiled.get_signature_list().items()
+        numbers = [signature["outputs"][name] for name in names["outputs"]]
+        self._buffers = dict(zip(numbers, self._outputs))
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        self._inputs[0].write(self._taken(pixels))
+        self._compiled.run_by_index(0, self._inputs, self._outputs)
+        return self.stored(self._output["index"])
+
+    def stored(self, tensor: int) -> np.ndarray:
+        """Return a constant or output as it is stored; as :meth:`Interpreter.stored`."""
+        if tensor not in self._buffers:
+            return super().stored(tensor)
+        shape, dtype = self._details(tensor)["shape"], self._details(tensor)["dtype"]
+        return self._buffers[tensor].read(int(np.prod(shape)), dtype).reshape(shape)
+
+
 class GpuNetwork:
     """The same as `Interpreter`, computed whole by LiteRT's GPU accelerator, in float32.
 
@@ -271,7 +356,7 @@ class GpuNetwork:
         )
         try:
             self._network = litert.CompiledModel.from_file(
-                os.fspath(path), environment=_gpu_environment(), options=options
+                os.fspath(path), environment=_environment(), options=options
             )
             whole = self._network.is_fully_accelerated()
         except (ValueError, RuntimeError, OSError) as error:  # which says no more than a line of C
@@ -303,12 +388,16 @@ class GpuNetwork:
 
 
 @functools.cache
-def _gpu_environment() -> Any:
-    """Return the process's one connection to its GPU, which networks share."""
+def _environment() -> Any:
+    """Return the process's one environment of LiteRT, with its GPU, which networks share."""
     from ai_edge_litert import compiled_model, environment
 
     folder = os.path.dirname(os.path.abspath(compiled_model.__file__))
-    return environment.Environment.create(runtime_path=folder)
+    # Left alone, it loads the compilers of NPUs, and complains of each whose SDK is not here.
+    none = os.path.join(folder, "tflite")
+    return environment.Environment.create(
+        runtime_path=folder, compiler_plugin_path=none, dispatch_library_path=none
+    )
 
 
 def _loaded(path: str | os.PathLike[str], threads: int, delegate: str | None) -> Any:

@@ -178,6 +178,10 @@ class Predictor:
         Where the networks run: as was asked for, or what ``"auto"`` found.
     models : dict of str to Model
         Of each modality, the file that answers (:func:`covid_edge.delegates.runnable_targets`).
+    weight_cache : bool
+        Whether large networks that are loaded from now on keep their packed weights in a file for
+        the next process (:mod:`covid_edge.weight_cache`), which saves time and memory. False unless
+        you set it, since then other threads stand still while a network runs.
 
     Raises
     ------
@@ -229,6 +233,7 @@ class Predictor:
         self._operating_point = operating_point
         self._threads = threads
         self._force = force
+        self.weight_cache = False
         self._networks: dict[tuple[str, str], Interpreter | Chain | GpuNetwork] = {}
         self._lock = threading.Lock()
         self.identity = {
@@ -460,7 +465,7 @@ class Predictor:
             # Checked before it is loaded, never meanwhile: a damaged file can crash LiteRT.
             for file in (*encoders, model):
                 file.check()
-            network = self._open(model.path, device, [file.path for file in encoders])
+            network = self._open(model, device, [file.path for file in encoders])
             if network.input_shape != spec.size or network.output_size != outputs:
                 raise BundleError(
                     f"{model.path} takes {network.input_shape} and gives {network.output_size} "
@@ -470,16 +475,21 @@ class Predictor:
         return self._networks[key]
 
     def _open(
-        self, path: Path, device: str, encoders: list[Path]
+        self, model: ModelFile, device: str, encoders: list[Path]
     ) -> Interpreter | Chain | GpuNetwork:
         library = None
         if device != "cpu":
             library = delegate_library(device, self._package, self._delegate)
         if encoders:
-            return Chain(encoders, path, self._threads, library)
+            return Chain(encoders, model.path, self._threads, library)
         if device == "gpu" and library is None:
-            return GpuNetwork(path)
-        return Interpreter(path, self._threads, library)
+            return GpuNetwork(model.path)
+        if device == "cpu" and self.weight_cache:
+            from .weight_cache import cached_interpreter
+
+            if cached := cached_interpreter(model, self._threads):
+                return cached
+        return Interpreter(model.path, self._threads, library)
 
     def _models(self, device: str) -> dict[str, Model]:
         """Return the file of each modality that a device runs best."""

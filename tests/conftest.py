@@ -8,6 +8,7 @@ flat picture of :data:`DARK` is an X-ray to it (of :data:`DOUBTFUL` one that may
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,12 @@ def pytest_report_header() -> str:
 
     package, _ = runtime()
     return f"covid-edge {__version__}, {package} {runtime_version(package)}, numpy {np.__version__}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Packed weights are kept among the tests' own files."""
+    os.environ["COVID_EDGE_CACHE"] = str(tmp_path_factory.mktemp("cache") / "covid-edge")
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ ALLOWED = {
     "scan": {"errors"},
     "dicom": {"errors", "scan"},
     "interpreter": {"errors"},
+    "weight_cache": {"errors", "bundle", "preprocess", "imgproc", "_kernels", "interpreter"},
     "imgproc": {"errors", "_kernels"},
     "preprocess": {"errors", "imgproc", "_kernels"},
     "bundle": {"errors", "preprocess", "imgproc", "_kernels"},
