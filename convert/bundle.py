@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -200,15 +201,39 @@ def write_bundle(
         "other": figures.get("other", {}),
         **{m: _routing(figures[m]) for m in MODALITIES},
     }
-    write_json(partial / "bundle.json", manifest)
     (partial / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
-    Bundle.load(partial)
-    replace_bundle(partial, folder)
+    _finish(partial, manifest, folder)
     return figures
 
 
-def replace_bundle(partial: Path, folder: Path) -> None:
-    """Put a finished bundle where it belongs, in place of what is there."""
+@contextmanager
+def amended(folder: Path) -> Iterator[tuple[Path, dict]]:
+    """Yield a copy of a bundle, to change, and its bundle.json; then put it in the bundle's place.
+
+    What is yielded of bundle.json is written when the caller is done. The bundle is replaced whole,
+    or not at all if anything fails.
+
+    Raises
+    ------
+    BundleError
+        ``folder`` is no sound bundle, or what the caller made of it is none.
+    """
+    Bundle.load(folder)
+    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(folder, partial)
+        yield partial, manifest
+        _finish(partial, manifest, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _finish(partial: Path, manifest: dict, folder: Path) -> None:
+    write_json(partial / "bundle.json", manifest)
+    Bundle.load(partial)
     older = folder.with_name(folder.name + ".old")
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():
@@ -225,11 +250,9 @@ def add_folds(folder: Path, run: RunFolder) -> None:
     BundleError
         ``folder`` holds no bundle.
     """
-    Bundle.load(folder)
-    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    for path in write_folds(run, folder):
-        manifest["evidence"][path.stem] = file_entry(path)
-    write_json(folder / "bundle.json", manifest)
+    with amended(folder) as (copy, manifest):
+        for path in write_folds(run, copy):
+            manifest["evidence"][path.stem] = file_entry(path)
 
 
 def _modality(

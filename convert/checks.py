@@ -9,9 +9,7 @@ scale) there is room to spare.
 from __future__ import annotations
 
 import base64
-import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from covid_edge.interpreter import Interpreter
 from covid_edge.predictor import Predictor
 from covid_edge.preprocess import preprocess
 from covid_edge.scan import read_scan
-from covid_edge_convert.bundle import replace_bundle, write_json
+from covid_edge_convert.bundle import amended, write_json
 from covid_edge_convert.card import model_card
 from covid_edge_convert.data import Scans, load_pixels
 from covid_edge_convert.evaluate import answer
@@ -185,42 +183,35 @@ def add_checks(scans: Scans, folder: Path) -> dict:
     UsageError
         Its files do not give feature maps yet.
     """
-    bundle = Bundle.load(folder)
-    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    measured = {}
-    for name, entry in manifest["modalities"].items():
-        entry.pop("refusals", None)
-        if any("heatmap" not in m for m in entry["models"] if m["target"] != "edgetpu"):
-            raise UsageError(f"{folder}: run covid-edge-convert explain {folder} first")
-        measured[name] = _modality(scans, bundle, name, entry)
-    partial = folder.with_name(folder.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(folder, partial)
-    write_json(partial / "bundle.json", manifest)
+    with amended(folder) as (copy, manifest):
+        bundle, measured = Bundle.load(copy), {}
+        for name, entry in manifest["modalities"].items():
+            entry.pop("refusals", None)
+            if any("heatmap" not in m for m in entry["models"] if m["target"] != "edgetpu"):
+                raise UsageError(f"{folder}: run covid-edge-convert explain {folder} first")
+            measured[name] = _modality(scans, bundle, name, entry)
+        write_json(copy / "bundle.json", manifest)
 
-    # The shares come from the whole road, as the figures of the bundle do.
-    predictor, figures = Predictor(partial), {}
-    for name in manifest["modalities"]:
-        figures[name] = {"refused": {}, **measured[name]}
-        for split in ("val", "test", "probe"):
-            good = scans.select(modality=name, split=split)
-            if len(good):
-                codes = [one["refusal"] for one in answer(good, predictor)]
-                figures[name]["refused"][split] = {
-                    "scans": len(good),
-                    **{code: codes.count(code) for code in quality.CODES if code in codes},
-                }
-        manifest["modalities"][name]["refusals"] = figures[name]
-    others = scans.select(modality="other", split="test")
-    codes = [one["refusal"] for one in answer(others, predictor)]
-    manifest["router"]["refusals"] = {
-        "scans": len(others),
-        **{code: codes.count(code) for code in quality.CODES if code in codes},
-    }
-    write_json(partial / "bundle.json", manifest)
-    (partial / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
-    Bundle.load(partial)
-    replace_bundle(partial, folder)
+        # The shares come from the whole road, as the figures of the bundle do.
+        predictor, figures = Predictor(copy), {}
+        for name in manifest["modalities"]:
+            figures[name] = {"refused": {}, **measured[name]}
+            for split in ("val", "test", "probe"):
+                good = scans.select(modality=name, split=split)
+                if len(good):
+                    codes = [one["refusal"] for one in answer(good, predictor)]
+                    figures[name]["refused"][split] = {
+                        "scans": len(good),
+                        **{code: codes.count(code) for code in quality.CODES if code in codes},
+                    }
+            manifest["modalities"][name]["refusals"] = figures[name]
+        others = scans.select(modality="other", split="test")
+        codes = [one["refusal"] for one in answer(others, predictor)]
+        manifest["router"]["refusals"] = {
+            "scans": len(others),
+            **{code: codes.count(code) for code in quality.CODES if code in codes},
+        }
+        (copy / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     return figures
 
 

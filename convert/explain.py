@@ -10,16 +10,13 @@ with stays where it was, and the logit stays the first output.
 
 from __future__ import annotations
 
-import json
-import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 
-from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
-from covid_edge_convert.bundle import file_entry, replace_bundle, write_json
+from covid_edge_convert.bundle import amended, file_entry
 from covid_edge_convert.warm_start import constant
 
 # Fields in the vtables of TensorFlow Lite's schema: SubGraph.outputs and SignatureDef.outputs.
@@ -46,29 +43,19 @@ def explain(folder: Path) -> list[str]:
     UsageError
         A network is not of the form above.
     """
-    Bundle.load(folder)
-    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    models = [
-        model
-        for modality in manifest["modalities"].values()
-        for model in modality["models"]
-        if "heatmap" not in model and model["target"] != "edgetpu"
-    ]
-    for model in models:
-        content = (folder / model["file"]).read_bytes()
-        model["heatmap"] = head_plan(content, model["file"])
-    if not models:
-        return []
-    partial = folder.with_name(folder.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(folder, partial)
-    for model in models:
-        path = partial / model["file"]
-        path.write_bytes(with_outputs(path.read_bytes(), outputs_of(model["heatmap"])))
-        model.update(file_entry(path))
-    write_json(partial / "bundle.json", manifest)
-    Bundle.load(partial)
-    replace_bundle(partial, folder)
+    with amended(folder) as (copy, manifest):
+        models = [
+            model
+            for modality in manifest["modalities"].values()
+            for model in modality["models"]
+            if "heatmap" not in model and model["target"] != "edgetpu"
+        ]
+        for model in models:
+            path = copy / model["file"]
+            content = path.read_bytes()
+            model["heatmap"] = head_plan(content, model["file"])
+            path.write_bytes(with_outputs(content, outputs_of(model["heatmap"])))
+            model.update(file_entry(path))
     return [model["file"] for model in models]
 
 

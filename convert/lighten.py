@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from covid_edge_convert.imagenet import SHARPNESS
-from covid_edge_convert.warm_start import STATISTICS_BATCH, set_norms
+from covid_edge_convert.warm_start import channel_statistics, set_norms
 
 
 def lighten(lite: keras.Model, full: keras.Model, pixels: np.ndarray) -> None:
@@ -60,10 +60,6 @@ def lighten(lite: keras.Model, full: keras.Model, pixels: np.ndarray) -> None:
 def _mean_gates(full: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """By block, what squeeze-and-excitation multiplies each channel with, on average."""
     blocks = [x.name.removesuffix("_se_expand") for x in full.layers if "_se_expand" in x.name]
-    inner = keras.Model(full.input, [full.get_layer(f"{b}_se_expand").output for b in blocks])
-    total = [0.0] * len(blocks)
-    for start in range(0, len(pixels), STATISTICS_BATCH):
-        batch = np.asarray(pixels[start : start + STATISTICS_BATCH], np.float32)[..., None]
-        for k, value in enumerate(inner.predict_on_batch(batch)):
-            total[k] = total[k] + np.asarray(value).sum(axis=(0, 1, 2)) / len(pixels)
-    return dict(zip(blocks, total))
+    gates = [full.get_layer(f"{block}_se_expand").output for block in blocks]
+    statistics = channel_statistics(full, gates, pixels)
+    return {block: mean for block, (mean, _) in zip(blocks, statistics)}

@@ -80,7 +80,8 @@ def set_norms(encoder: keras.Model, affine: dict, pixels: np.ndarray) -> None:
         ones = np.ones(norm.gamma.shape, np.float32)
         scale, shift = affine.setdefault(norm.name, (ones, 0 * ones))
         norm.set_weights([scale * np.sqrt(1.0 + norm.epsilon), shift, 0 * ones, ones])
-    for norm, (mean, variance) in zip(norms, _statistics(encoder, norms, pixels)):
+    statistics = channel_statistics(encoder, [norm.input for norm in norms], pixels)
+    for norm, (mean, variance) in zip(norms, statistics):
         scale, shift = affine[norm.name]
         root = np.sqrt(variance + norm.epsilon)
         norm.set_weights([scale * root, shift + scale * mean, mean, variance])
@@ -92,11 +93,13 @@ def _get(found: dict, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return found[name]
 
 
-def _statistics(encoder, norms, pixels) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mean and variance of each BatchNorm's input, by channel."""
-    inner = keras.Model(encoder.input, [norm.input for norm in norms])
-    total = [0.0] * len(norms)
-    squares = [0.0] * len(norms)
+def channel_statistics(
+    encoder: keras.Model, tensors: list, pixels: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of each of an encoder's inner tensors, by channel, over all of `pixels`."""
+    inner = keras.Model(encoder.input, tensors)
+    total = [0.0] * len(tensors)
+    squares = [0.0] * len(tensors)
     batches = range(0, len(pixels), STATISTICS_BATCH)
     for start in batches:
         batch = np.asarray(pixels[start : start + STATISTICS_BATCH], np.float32)[..., None]

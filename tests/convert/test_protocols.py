@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from covid_edge.bundle import Bundle
+from covid_edge_convert import bundle
 from covid_edge_convert.bundle import add_folds
 from covid_edge_convert.data import DataError, Scans
 from covid_edge_convert.evidence import load_evidence
@@ -104,6 +105,21 @@ def test_folds_join_the_evidence_of_a_bundle(toy_run, tmp_path):
     evidence = load_evidence(Bundle.load(tmp_path / "bundle"))
     assert ("image-level", "ct") in {(f["protocol"], f["modality"]) for f in evidence.folds}
     assert np.isfinite(evidence.protocols["logit"]).all()
+
+
+def test_a_bundle_that_cannot_be_given_folds_stays_as_it_was(toy_run, tmp_path, monkeypatch):
+    def written_in_part(run, folder):
+        (folder / "folds.csv").write_text("half a li")
+        raise OSError("no room")
+
+    monkeypatch.setattr(bundle, "write_folds", written_in_part)
+    folder = tmp_path / "bundle"
+    shutil.copytree(toy_run.bundle, folder)
+    before = Bundle.load(folder).sha256
+    with pytest.raises(OSError, match="no room"):
+        add_folds(folder, toy_run.run)
+    assert Bundle.load(folder).sha256 == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_the_whole_system_is_trained_on_the_papers_split(toy_run):
