@@ -126,6 +126,7 @@ def write_bundle(
     CalibrationError
         If ``val`` lacks a class of a modality, or a network is no better than chance on it.
     """
+    folder = folder.resolve()
     if not 0 < alpha < 1:
         raise UsageError(f"alpha must be more than 0 and less than 1, not {alpha!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
@@ -218,6 +219,7 @@ def amended(folder: Path) -> Iterator[tuple[Path, dict]]:
     BundleError
         ``folder`` is no sound bundle, or what the caller made of it is none.
     """
+    folder = folder.resolve()  # of a link, what it leads to is replaced
     Bundle.load(folder)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     partial = folder.with_name(folder.name + ".part")
@@ -238,7 +240,12 @@ def _finish(partial: Path, manifest: dict, folder: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():
         os.replace(folder, older)
-    os.replace(partial, folder)
+    try:
+        os.replace(partial, folder)
+    except BaseException:
+        if older.exists():
+            os.replace(older, folder)
+        raise
     shutil.rmtree(older, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
 from covid_edge_convert.bundle import amended, file_entry
 from covid_edge_convert.warm_start import constant
@@ -43,6 +44,9 @@ def explain(folder: Path) -> list[str]:
     UsageError
         A network is not of the form above.
     """
+    models = [model for m in Bundle.load(folder).modalities.values() for model in m.models]
+    if all(model.heatmap or model.target == "edgetpu" for model in models):
+        return []
     with amended(folder) as (copy, manifest):
         models = [
             model

@@ -6,8 +6,8 @@ A millisecond says little on a machine that has neighbours or runs hot. So a fix
 ratio of the two, each at its quickest: whatever slows the machine down slows both.
 
 Every answer takes the whole road, router included; but what a *cold* process (a new one; the files
-are in the system's cache) is asked is ``predict --modality``, since a drawn scan need not be one
-to the router.
+are in the system's cache, and packed weights where `covid_edge.weight_cache` keeps them) is asked
+is ``predict --modality``, since a drawn scan need not be one to the router.
 """
 
 from __future__ import annotations

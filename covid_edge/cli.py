@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -214,7 +214,7 @@ def predict(
         "heatmap_dir": heatmap_dir and os.path.abspath(heatmap_dir),
     }
     here = {"device": "cpu", "delegate": None} if executor else {}
-    with _decoders_silenced(also_stdout=device != "cpu"):
+    with _decoders_silenced():
         # A cluster's workers look for the device where they are.
         predictor = Predictor(**{**settings, **here})
         found = find_scans(paths, _list_on_stdin(paths))
@@ -252,7 +252,7 @@ def info(as_json: bool, bundle: str | None) -> int:
     from .bundle import Bundle
     from .report import describe, info_text, json_line
 
-    with _decoders_silenced(also_stdout=True):
+    with _decoders_silenced():
         about, problem = describe(Bundle.load(bundle))
     click.echo(json_line(about) if as_json else info_text(about))
     if problem is not None:
@@ -459,18 +459,14 @@ def _complain(error: CovidEdgeError) -> None:
 
 
 @contextmanager
-def _decoders_silenced(also_stdout: bool = False) -> Iterator[None]:
-    """Keep remarks of LiteRT, libtiff and Pillow off stderr, which belongs to us meanwhile.
-
-    LiteRT's GPU accelerator writes to stdout too: give `also_stdout` where it may be loaded.
-    """
+def _decoders_silenced() -> Iterator[None]:
+    """Keep remarks of LiteRT, libtiff and Pillow off stdout and stderr, ours meanwhile."""
     import logging
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    with warnings.catch_warnings(), ExitStack() as stack:
+    # LiteRT's GPU accelerator writes to stdout.
+    with warnings.catch_warnings(), _ours_alone("stderr"), _ours_alone("stdout"):
         warnings.simplefilter("ignore")
-        for name in ("stderr", "stdout")[: 1 + also_stdout]:
-            stack.enter_context(_ours_alone(name))
         yield
 
 

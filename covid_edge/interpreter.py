@@ -308,7 +308,10 @@ class CachedInterpreter(Interpreter):
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         self._inputs[0].write(self._taken(pixels))
-        self._compiled.run_by_index(0, self._inputs, self._outputs)
+        try:
+            self._compiled.run_by_index(0, self._inputs, self._outputs)
+        except RuntimeError as error:
+            raise DeviceError(f"a network cannot be run: {_first(error)}") from error
         return self.stored(self._output["index"])
 
     def stored(self, tensor: int) -> np.ndarray:

@@ -7,15 +7,16 @@ processor; later processes map what the first has written.
 
 Such a file is data that native code trusts. It lies in a folder that nobody else may write to, is
 named after all that it was made from and after its own XXH3, and is checked against that before
-each use: a torn or damaged one is not used. Where any of this cannot be had, there is no cache and
+each use. LiteRT ends the process if it cannot write, so it writes to memory, and what is copied
+from there has no name before it is whole. Where any of this cannot be had, there is no cache and
 nothing is said, since the plain interpreter gives the same answers.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-import time
 from contextlib import suppress
 
 from .bundle import ModelFile, file_digest
@@ -26,8 +27,7 @@ __all__ = ["cached_interpreter"]
 SMALLEST = 16 << 20  # bytes of a file for which loading what writes and reads a cache pays
 KEPT = 4  # files: of two networks, as they are and as they were before the last update
 
-_SUFFIX = ".xnnpack"
-_PART = "part-"
+_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.xnnpack")
 
 # What kernels are chosen by, among the lines of this file; others change while the machine runs.
 _CPUINFO = "/proc/cpuinfo"
@@ -57,10 +57,10 @@ def cached_interpreter(model: ModelFile, threads: int) -> CachedInterpreter | No
     if model.bytes < SMALLEST:
         return None
     try:
+        key = _key(model)
         folder = _private_folder()
         if folder is None:
             return None
-        key = _key(model)
         weights = _find(folder, key)
         if weights is not None:
             return CachedInterpreter(model.path, threads, weights)
@@ -69,36 +69,52 @@ def cached_interpreter(model: ModelFile, threads: int) -> CachedInterpreter | No
         return None
 
 
-def _private_folder() -> str | None:
-    """Return the cache's folder, made if need be; None if there is none that is ours alone."""
-    folder = os.environ.get("COVID_EDGE_CACHE")
-    if folder is None:
-        folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        folder = os.path.join(folder, "covid-edge")
-    if not os.path.isabs(folder):  # empty, or of a user without a home
-        return None
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    about = os.lstat(folder)
-    ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
-    return folder if ours and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else None
-
-
 def _key(model: ModelFile) -> str:
     """Return what stands for the network, the LiteRT and the kind of processor."""
     import xxhash
 
     with open(_CPUINFO, encoding="utf-8", errors="replace") as file:
-        lines = file.read(1 << 15).splitlines()  # enough to meet every kind of core
+        # So much tells every kind of core; the last line may be cut.
+        lines = file.read(1 << 15).splitlines()[:-1]
     kind = sorted({line for line in lines if line.partition(":")[0].strip() in _KIND})
     made_from = "\n".join([model.sha256, runtime_build(), *kind])
     return xxhash.xxh3_128_hexdigest(made_from.encode())
 
 
+def _private_folder() -> str | None:
+    """Return the cache's folder, made if need be; None if there is none that is ours alone."""
+    folder = os.environ.get("COVID_EDGE_CACHE")
+    if folder is None:
+        home = os.path.expanduser("~")
+        # Under sudo it may be another user's, who could not use what root puts there.
+        if os.stat(home).st_uid != os.geteuid():
+            return None
+        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", "covid-edge")
+    if not os.path.isabs(folder):
+        return None
+    folder = os.path.normpath(folder)  # or a slash at its end would follow a link
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return folder if stat.S_ISDIR(_ours(folder)) else None
+
+
+def _ours(path: str) -> int:
+    """Return the mode of what nobody but us may write to, else 0; of a link, not where it leads."""
+    about = os.lstat(path)
+    open_to_others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return about.st_mode if about.st_uid == os.geteuid() and not open_to_others else 0
+
+
+def _entries(folder: str) -> list[str]:
+    """Return the paths of the files that are named as a cache's are, and ours."""
+    paths = [os.path.join(folder, name) for name in os.listdir(folder) if _NAME.fullmatch(name)]
+    return [path for path in paths if stat.S_ISREG(_ours(path))]
+
+
 def _find(folder: str, key: str) -> str | None:
     """Return the file of that key that is whole; remove any that is not."""
-    for name in os.listdir(folder):
-        if name.startswith(key) and name.endswith(_SUFFIX):
-            path = os.path.join(folder, name)
+    for path in _entries(folder):
+        name = os.path.basename(path)
+        if name.startswith(key):
             if name == _name(key, path):
                 return path
             os.unlink(path)
@@ -108,36 +124,43 @@ def _find(folder: str, key: str) -> str | None:
 def _name(key: str, path: str) -> str:
     import xxhash
 
-    return f"{key}-{file_digest(path, xxhash.xxh3_128())}{_SUFFIX}"
+    return f"{key}-{file_digest(path, xxhash.xxh3_128())}.xnnpack"
 
 
-def _made(folder: str, key: str, model: ModelFile, threads: int) -> CachedInterpreter | None:
-    """Load the network and write the file that the next process finds."""
-    import shutil
-    import tempfile
-
-    if shutil.disk_usage(folder).free < 8 * model.bytes:
-        return None
-    # It is mapped from then on, so that it may move but not change.
-    with tempfile.TemporaryDirectory(prefix=_PART, dir=folder) as part:
-        weights = os.path.join(part, "weights")
+def _made(folder: str, key: str, model: ModelFile, threads: int) -> CachedInterpreter:
+    """Load the network and, if possible, write the file that the next process finds."""
+    memory = os.memfd_create("covid-edge-weights")
+    try:
+        os.ftruncate(memory, 2 * model.bytes)  # fails where files may not be as long as that
+        os.ftruncate(memory, 0)
+        weights = f"/proc/self/fd/{memory}"
         network = CachedInterpreter(model.path, threads, weights)
-        os.chmod(weights, stat.S_IRUSR)
-        os.replace(weights, os.path.join(folder, _name(key, weights)))
-    _tidy(folder)
-    return network
+        with suppress(OSError):
+            _keep(memory, os.path.join(folder, _name(key, weights)))
+            _tidy(folder)
+        return network
+    finally:
+        os.close(memory)
+
+
+def _keep(memory: int, path: str) -> None:
+    """Copy a file in memory to one that has no name until it is whole."""
+    folder = os.path.dirname(path)
+    file = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o400)
+    try:
+        size, begin = os.fstat(memory).st_size, 0
+        while begin < size:
+            begin += os.sendfile(file, memory, begin, size - begin)
+        directory = os.open(folder, os.O_DIRECTORY)
+        try:  # With a folder given, Python calls linkat, which alone can do this.
+            os.link(f"/proc/self/fd/{file}", path, src_dir_fd=directory, follow_symlinks=True)
+        finally:
+            os.close(directory)
+    finally:
+        os.close(file)
 
 
 def _tidy(folder: str) -> None:
-    """Remove all but the newest files, and what processes that were killed have left."""
-    import shutil
-
-    paths = [os.path.join(folder, name) for name in os.listdir(folder)]
-    with suppress(OSError):  # another process tidies too
-        whole = [path for path in paths if path.endswith(_SUFFIX)]
-        for path in sorted(whole, key=os.path.getmtime, reverse=True)[KEPT:]:
-            os.unlink(path)
-        for path in paths:
-            left = os.path.basename(path).startswith(_PART)
-            if left and time.time() - os.path.getmtime(path) > 3600:
-                shutil.rmtree(path, ignore_errors=True)
+    """Remove all but the newest files."""
+    for path in sorted(_entries(folder), key=os.path.getmtime, reverse=True)[KEPT:]:
+        os.unlink(path)

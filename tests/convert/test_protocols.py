@@ -107,6 +107,14 @@ def test_folds_join_the_evidence_of_a_bundle(toy_run, tmp_path):
     assert np.isfinite(evidence.protocols["logit"]).all()
 
 
+def test_of_a_link_the_bundle_that_it_leads_to_is_given_them(toy_run, tmp_path):
+    shutil.copytree(toy_run.bundle, tmp_path / "bundle")
+    (tmp_path / "link").symlink_to(tmp_path / "bundle")
+    add_folds(tmp_path / "link", toy_run.run)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "link"]
+
+
 def test_a_bundle_that_cannot_be_given_folds_stays_as_it_was(toy_run, tmp_path, monkeypatch):
     def written_in_part(run, folder):
         (folder / "folds.csv").write_text("half a li")

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,16 +94,29 @@ def test_another_build_of_litert_has_another_file(cache, model, monkeypatch):
     assert len(list(cache.iterdir())) == 2
 
 
-def test_another_kind_of_processor_has_another_file(model, monkeypatch):
-    def key(flags: str) -> str:
-        lines = f"processor : 0\ncpu MHz : {np.random.default_rng().random()}\nflags : {flags}\n"
-        path = Path(os.environ["COVID_EDGE_CACHE"]) / "cpuinfo"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(lines)
-        monkeypatch.setattr(weight_cache, "_CPUINFO", str(path))
+@pytest.fixture
+def key(model, tmp_path, monkeypatch):
+    """A function: flags of the processor, and of how many cores → key."""
+
+    def key(flags: str, cores: int = 1) -> str:
+        clocks = np.random.default_rng().uniform(800, 12000, cores)
+        lines = [
+            f"processor : {k}\ncpu MHz : {clock}\nflags : {flags}\n\n"
+            for k, clock in enumerate(clocks)
+        ]
+        (tmp_path / "cpuinfo").write_text("".join(lines))
+        monkeypatch.setattr(weight_cache, "_CPUINFO", str(tmp_path / "cpuinfo"))
         return weight_cache._key(model)
 
+    return key
+
+
+def test_another_kind_of_processor_has_another_file(key):
     assert key("sse2 avx2") == key("sse2 avx2") != key("sse2")
+
+
+def test_many_cores_whose_clocks_change_are_one_kind(key):
+    assert len({key("x" * 1000, cores=64) for _ in range(20)}) == 1
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(cache, model):
@@ -119,9 +131,11 @@ def test_a_folder_of_another_user_is_not_used(cache, model, monkeypatch):
     assert cached_interpreter(model, 1) is None
 
 
-def test_a_link_is_not_followed(cache, model, tmp_path):
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_link_is_not_followed(cache, model, tmp_path, monkeypatch, end):
     cache.parent.mkdir(parents=True)
     cache.symlink_to(tmp_path)
+    monkeypatch.setenv("COVID_EDGE_CACHE", f"{cache}{end}")
     assert cached_interpreter(model, 1) is None
 
 
@@ -132,17 +146,37 @@ def test_no_absolute_name_means_no_cache(cache, model, monkeypatch, name):
     assert not Path("here").exists()
 
 
-def test_a_full_disk_is_left_alone(cache, model, monkeypatch):
-    room = SimpleNamespace(free=model.bytes)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: room)
-    assert cached_interpreter(model, 1) is None
+def test_on_a_full_disk_the_network_is_there_and_nothing_is_left(cache, model, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "sendfile", full)
+    network = cached_interpreter(model, 1)
+    assert network.run(PIXELS).tobytes() == Interpreter(model.path).run(PIXELS).tobytes()
     assert not list(cache.iterdir())
+
+
+def test_where_files_must_be_short_there_is_no_cache(cache, model):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (model.bytes, limits[1]))
+    try:
+        assert cached_interpreter(model, 1) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_what_cannot_be_written_is_no_error(cache, model):
     cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder should be")
     assert cached_interpreter(model, 1) is None
+
+
+def test_the_home_of_another_user_is_left_alone(tmp_path, model, cache, monkeypatch):
+    monkeypatch.delenv("COVID_EDGE_CACHE")
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert weight_cache._private_folder() is None
 
 
 def test_a_small_network_is_not_worth_it(cache, model, monkeypatch):
@@ -161,15 +195,20 @@ def test_only_the_newest_files_stay(cache, model, monkeypatch):
     assert len(list(cache.iterdir())) == weight_cache.KEPT
 
 
-def test_what_a_killed_process_left_goes_after_an_hour(cache, model):
-    old, new = cache / "part-old", cache / "part-new"
-    for folder in (old, new):
-        folder.mkdir(parents=True)
-    cache.chmod(0o700)
-    os.utime(old, (0, 0))
+def test_files_of_others_are_not_touched(cache, model, monkeypatch):
+    cache.mkdir(parents=True, mode=0o700)
+    theirs = [cache / f"{number}.xnnpack" for number in range(weight_cache.KEPT + 1)]
+    for path in theirs:
+        path.write_text("something else")
     cached_interpreter(model, 1)
-    assert not old.exists()
-    assert new.exists()
+    assert {path.read_text() for path in theirs} == {"something else"}
+
+
+def test_a_file_that_others_may_write_to_is_not_used(cache, model):
+    cached_interpreter(model, 1)
+    path = only(cache)
+    path.chmod(0o666)
+    assert weight_cache._find(str(cache), weight_cache._key(model)) is None
 
 
 def test_one_scan_keeps_weights_and_many_at_a_time_do_not(cache, toy, capsys):
