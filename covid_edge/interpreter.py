@@ -277,12 +277,12 @@ class CachedInterpreter(Interpreter):
         Threads of the interpreter.
     weights : str
         File that a `CachedInterpreter` wrote for the same network, LiteRT and processor, which is
-        trusted; or one that is not there, and is written.
+        trusted; or an empty one, which is written. If it cannot be, LiteRT ends the process.
 
     Raises
     ------
     Exception
-        Whatever LiteRT raises where it has no such thing or the file cannot be written.
+        Whatever a LiteRT raises that has no such thing, or cannot load the network.
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int, weights: str) -> None:

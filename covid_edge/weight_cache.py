@@ -2,7 +2,7 @@
 """Weights packed for this processor, kept in a file for the next process.
 
 XNNPACK rearranges a network's weights before it computes, and keeps the copy in memory. Of a large
-network that takes most of a process's start, so it is done once for a file, a LiteRT and a kind of
+network that takes longer than an answer, so it is done once for a file, a LiteRT and a kind of
 processor; later processes map what the first has written.
 
 Such a file is data that native code trusts. It lies in a folder that nobody else may write to, is
