@@ -28,6 +28,13 @@ MODELS = ROOT / "covid_edge" / "models"
 DARK, DOUBTFUL, MIDDLE, BRIGHT = 30, 36, 128, 230
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes one thread: together they have no more cores than one."""
+    if config.getoption("numprocesses", None):
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
 def pytest_report_header() -> str:
     from covid_edge import __version__
     from covid_edge.interpreter import runtime, runtime_version

@@ -16,14 +16,20 @@ shift
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
+# Comparisons are not traced: it takes most of the time, and no input has to be guessed.
+compile() {  # SANITIZER ARGUMENT...
+    clang -O1 -g -std=c11 -ffp-contract=off -fno-sanitize-recover=all -Wno-pass-failed \
+        -fsanitize="$1,address,undefined" -fno-sanitize-coverage=trace-cmp -I"$csrc/include" "${@:2}"
+}
+objects=()
+for source in "$here/../vectors/every_variant.c" "$csrc"/**/*.c; do
+    objects+=("$work/${#objects[@]}.o")
+    compile fuzzer-no-link -c -o "${objects[-1]}" "$source"
+done
 for target in "$@"; do
     corpus="${FUZZ_KEEP:-$work}/$target"
     mkdir -p "$corpus"
-    # Comparisons are not traced: it takes most of the time, and no input has to be guessed.
-    clang -O1 -g -std=c11 -ffp-contract=off -fno-sanitize-recover=all -Wno-pass-failed \
-        -fsanitize=fuzzer,address,undefined -fno-sanitize-coverage=trace-cmp -I"$csrc/include" \
-        -o "$work/$target.run" "$here/$target.c" "$here/../vectors/every_variant.c" \
-        "$csrc"/**/*.c -lm
+    compile fuzzer -o "$work/$target.run" "$here/$target.c" "${objects[@]}" -lm
     # A kernel that asks for too much memory must be told so, not killed.
     if ! ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=512 \
         "$work/$target.run" "$corpus" \
