@@ -15,9 +15,12 @@ def tiny(include_top, weights, input_tensor, pooling):
     """A three-layer encoder with the signature of keras.applications: for tests and trials."""
     del include_top, weights, pooling
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(input_tensor)
-    for filters in (8, 16, 32):
-        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+    for number, filters in enumerate((8, 16, 32), 1):
+        convolution = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", use_bias=False, name=f"conv{number}_conv"
+        )
+        norm = keras.layers.BatchNormalization(momentum=0.9, name=f"conv{number}_bn")
+        x = keras.layers.ReLU()(norm(convolution(x)))
     inputs = keras.utils.get_source_inputs(input_tensor)
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 

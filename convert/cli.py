@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``covid-edge-convert``: train, protocols, quantize, edgetpu-check, bundle, evaluate."""
+"""``covid-edge-convert``: train, restore, protocols, quantize, bundle, evaluate and more."""
 
 from __future__ import annotations
 
@@ -114,6 +114,24 @@ def train(
     recipe = dataclasses.replace(recipe, **changes)
     run = RunFolder(root, adversarial if recipe.teacher is None else None)
     train(load_scans(data, recipe.seed), recipe, run, int(not quiet), only)
+
+
+@cli.command()
+@click.argument("source", metavar="BUNDLE")
+@DATA
+@RUN
+@QUIET
+def restore(source, data, root, quiet) -> None:
+    """Make a run folder of a bundle (a folder, or the name of one that ships), to go on from it."""
+    from covid_edge.bundle import Bundle
+    from covid_edge_convert.data import load_scans
+    from covid_edge_convert.restore import recipe_of, restore
+    from covid_edge_convert.runs import RunFolder
+
+    bundle = Bundle.load(source)
+    scans = load_scans(data, recipe_of(bundle).seed)
+    restore(bundle, scans, RunFolder(root), int(not quiet))
+    click.echo(f"restored: {root}")
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -57,12 +58,15 @@ def find_teacher(recipe: Recipe) -> Bundle:
         It lacks a modality, or prepares scans in another way than this version does.
     """
     bundle = Bundle.load(recipe.teacher)
-    specs = {m: recipe.spec(SPECS[m]) for m in MODALITIES}
-    if {m: bundle.modalities[m].preprocess for m in MODALITIES if m in bundle.modalities} != specs:
-        raise RecipeError(
-            f"{bundle.path} does not look at {' and '.join(MODALITIES)} as this recipe does "
-            f"({recipe.input_size} pixels a side); name another --teacher."
-        )
+    for modality in MODALITIES:
+        spec = recipe.spec(SPECS[modality])
+        seen = bundle.modalities[modality].preprocess if modality in bundle.modalities else None
+        # Of the same scan, a teacher may see more than its student.
+        if seen is None or seen.size < spec.size or replace(seen, size=spec.size) != spec:
+            raise RecipeError(
+                f"{bundle.path} does not look at {modality} as this recipe does "
+                f"({recipe.input_size} pixels a side, or more); name another --teacher."
+            )
     if (bundle.router.preprocess, bundle.router.labels) != (SPEC, LABELS):
         raise RecipeError(f"{bundle.path} has another kind of router; name another --teacher.")
     for file in bundle.files.values():
@@ -80,8 +84,8 @@ def adopt(teacher: Bundle, run: RunFolder) -> None:
     """
     known = {"name": teacher.name, "version": teacher.version, "sha256": teacher.sha256}
     if not run.teacher.is_file():
-        run.taught_router.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(teacher.router.model.path, run.taught_router)
+        run.router_file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(teacher.router.model.path, run.router_file)
         write_text(run.teacher, json.dumps(known, indent=1))
     elif json.loads(run.teacher.read_text(encoding="utf-8")) != known:
         raise RecipeError(
@@ -102,7 +106,7 @@ class Teacher:
     def __init__(self, bundle: Bundle, modality: str):
         part = bundle.modalities[modality]
         model = part.models[0]
-        self.size = part.preprocess.size
+        self.preprocess = part.preprocess
         self.encoder = bundle.extra["modalities"][modality]["encoders"].get("task_specific")
         self.path = model.file.path
         self._calibration = model.calibration.scale, model.calibration.bias
@@ -176,6 +180,7 @@ def distill(
     modality: str,
     teacher: Teacher,
     pixels: np.ndarray,
+    own: np.ndarray,
     scans: Scans,
     schedule: Schedule,
     folder: Path,
@@ -195,6 +200,8 @@ def distill(
     pixels : ndarray of uint8, shape (n, s, s)
         Preprocessed scans of every split, as the teacher takes them; only ``train`` is learned
         from.
+    own : ndarray of uint8, shape (n, t, t)
+        The same scans, as the student takes them.
     scans : Scans
         The table of the same ``n`` scans.
     schedule : Schedule
@@ -229,11 +236,11 @@ def distill(
     encoder = build_encoder(name)
     student = student_of(encoder)
     if start == "teacher":
-        teacher.begin(encoder, pixels[train])
+        teacher.begin(encoder, own[train])
     elif start is not None and start.endswith(".weights.h5"):
         student.load_weights(start.replace("{modality}", modality))
     else:
-        begin(encoder, start, pixels[train])
+        begin(encoder, start, own[train])
     student.compile(
         adamw(schedule, len(train)),
         keras.losses.BinaryCrossentropy(from_logits=True),
@@ -244,12 +251,12 @@ def distill(
 
     def taught(epoch: int, size: int) -> TaughtScans:
         shown = AugmentedScans(
-            pixels[train], masks, y, styles, teacher.size[0], schedule.batch_size, seed, epoch
+            pixels[train], masks, y, styles, pixels.shape[1], schedule.batch_size, seed, epoch
         )
         return TaughtScans(shown, teacher, MODALITIES.index(modality), size)
 
     def measured() -> dict[str, float]:
-        logits = student.predict(pixels[val][..., None], batch_size=64, verbose=0)
+        logits = student.predict(own[val][..., None], batch_size=64, verbose=0)
         return {"val_auc": round(float(roc_auc_score(scans.covid[val], logits)), 4)}
 
     checkpoints = fit_epochs(student, schedule, folder, seed, taught, measured, verbose)

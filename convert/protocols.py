@@ -165,13 +165,14 @@ def _fresh(recipe: Recipe, schedule: str | None, half: bool) -> Recipe:
     return dataclasses.replace(recipe, schedule=sizes, start=start, halved=halved)
 
 
-def _folder(run: RunFolder, protocol: str, name: str) -> RunFolder:
+def fold_folder(run: RunFolder, protocol: str, name: str) -> RunFolder:
+    """Where a fold is trained; ``name`` is MODALITY-FOLD, or whole-FOLD of both modalities."""
     return RunFolder(run.protocols / protocol / re.sub(r"[^\w.+-]", "_", name), run.adversarial)
 
 
 def _fold(scans, fold: Fold, recipe: Recipe, run: RunFolder, protocol, verbose) -> Path:
     """The task-specific encoder of the fold's modality, and the logit of its embedding."""
-    own = _folder(run, protocol, f"{fold.modality}-{fold.name}")
+    own = fold_folder(run, protocol, f"{fold.modality}-{fold.name}")
     done = own.root / "fold.csv"
     modality, name = fold.modality, recipe.encoders[fold.modality][0]
     table = scans.select(modality=modality)
@@ -208,7 +209,7 @@ def _whole(scans, folds: list[Fold], recipe: Recipe, run: RunFolder, protocol, v
     names = {fold.name for fold in folds}
     if len(names) != 1 or {fold.modality for fold in folds} != set(MODALITIES):
         raise DataError(f"{protocol} has no fold of both modalities to train all of MMTL on.")
-    own = _folder(run, protocol, f"whole-{names.pop()}")
+    own = fold_folder(run, protocol, f"whole-{names.pop()}")
     done = own.root / "fold.csv"
     split = scans.split.copy()
     for fold in folds:

@@ -148,10 +148,13 @@ class Recipe:
         """Read what `save` wrote; a RecipeError says so if nothing was trained there."""
         if not path.is_file():
             raise RecipeError(f"{path} is not there: train first, or name the --run folder.")
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["encoders"] = {m: tuple(pair) for m, pair in fields["encoders"].items()}
-        fields["halved"] = tuple(fields["halved"])
-        return cls(**fields)
+        return cls.of(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, fields: dict) -> Recipe:
+        """The recipe of what `save` wrote, or a bundle's ``training``, parsed."""
+        encoders = {m: tuple(pair) for m, pair in fields["encoders"].items()}
+        return cls(**{**fields, "encoders": encoders, "halved": tuple(fields["halved"])})
 
 
 PRESETS = {

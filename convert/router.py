@@ -109,7 +109,7 @@ class RouterScans(keras.utils.PyDataset):
 
 def train_router(scans: Scans, recipe: Recipe, run: RunFolder, verbose: int = 1) -> None:
     """Train the router and keep the weights of the best validation loss; skip what is done."""
-    if run.router.is_file():
+    if run.router.is_file() or run.router_file.is_file():
         return
     keras.utils.set_random_seed(recipe.seed)
     learned = scans.where(np.isin(scans.split, ("train", "val")))

@@ -29,7 +29,7 @@ class RunFolder:
         self.fingerprint = root / "scans.sha256"
         self.router = root / "router" / "router.weights.h5"
         self.teacher = root / "teacher.json"
-        self.taught_router = root / "router" / "router.int8.tflite"  # the teacher's file
+        self.router_file = root / "router" / "router.int8.tflite"  # a bundle's, as it is
         self.protocols = root / "protocols"
         kinds = {True: "adversarial", False: "non-adversarial", None: ""}
         self.mixing = root / kinds[adversarial]

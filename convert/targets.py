@@ -196,9 +196,9 @@ def target_runner(
 
 
 def _router(scans: Scans, recipe: Recipe, run: RunFolder, representative: int, path: Path) -> None:
-    """The run's own router, or the teacher's file as it is."""
-    if recipe.teacher is not None:
-        shutil.copy(run.taught_router, path)
+    """The run's own router, or the file of a bundle (the teacher, or what was restored)."""
+    if run.router_file.is_file():
+        shutil.copy(run.router_file, path)
         return
     rows = representative_rows(scans, representative, recipe.seed)
     write_int8(load_router(run), as_input(router_pixels(scans, run)[rows]), path)

@@ -162,21 +162,23 @@ def _pretrain(name, tables, pixels, recipe: Recipe, run: RunFolder, verbose) -> 
     )
 
 
-def _student(modality, table, pixels, teacher, recipe: Recipe, run: RunFolder, verbose) -> None:
-    """The student of one modality."""
+def _student(modality, table, own, teacher, recipe: Recipe, run: RunFolder, verbose) -> None:
+    """The student of one modality; ``own`` are the scans as it sees them."""
     (name,) = recipe.encoders[modality]
+    pixels = load_pixels(table, teacher.preprocess, run.cache, f"preprocess {modality}")
     distill(
         name,
         modality,
         teacher,
         pixels,
+        own,
         table,
         encoder_schedule(name, recipe),
         run.student(modality),
         recipe.seed,
         recipe.start.get(name),
         verbose,
-        load_lungs(table, recipe.input_size, run.cache),
+        load_lungs(table, pixels.shape[1], run.cache),
     )
 
 
@@ -258,7 +260,7 @@ class FeatureNoise(keras.layers.Layer):
         return x + noise * self.scale
 
 
-def _fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, index=None) -> None:
+def fit(module, inputs, views_list, recipe: Recipe, path: Path, verbose: int, index=None) -> None:
     """Fit ``module``'s logit on the COVID label; keep the weights of the best validation loss.
 
     ``inputs`` holds one list of arrays per entry of ``views_list`` (several modalities pool).
@@ -315,7 +317,7 @@ def embed(modality, name, views: Views, recipe, run: RunFolder, verbose) -> np.n
     if not path.is_file():
         keras.utils.set_random_seed(recipe.seed)
         module = modules.embedding(features.shape[1], f"embedding_{modality}_{name}")
-        _fit(module, [[features]], [views], recipe, path, verbose, index=1)
+        fit(module, [[features]], [views], recipe, path, verbose, index=1)
     module = systems.load_embedding(modality, name, run)
     vectors = np.asarray(module.predict(features, batch_size=512, verbose=0)[0])
     save_array(stored, vectors)
@@ -327,7 +329,7 @@ def _task_specific(modality, views, vectors, recipe, run: RunFolder, verbose) ->
     if not path.is_file():
         keras.utils.set_random_seed(recipe.seed)
         module = modules.task_specific(modality)
-        _fit(module, [[vectors]], [views], recipe.deep(), path, verbose, index=1)
+        fit(module, [[vectors]], [views], recipe.deep(), path, verbose, index=1)
 
 
 def _shared(examples, recipe, run: RunFolder, verbose) -> None:
@@ -342,7 +344,7 @@ def _shared(examples, recipe, run: RunFolder, verbose) -> None:
         _play(mixer, views_list, vectors, recipe, run, verbose)
         mixer.trainable = False
     shared = modules.shared(mixer)
-    _fit(shared, [[v] for v in vectors], views_list, recipe.deep(), run.shared, verbose, index=1)
+    fit(shared, [[v] for v in vectors], views_list, recipe.deep(), run.shared, verbose, index=1)
 
 
 def _measure_mixing(examples, run: RunFolder) -> None:
@@ -410,4 +412,4 @@ def _head(modality, views, specific, common, recipe, run: RunFolder, verbose) ->
     keras.utils.set_random_seed(recipe.seed)
     first = systems.load_task_specific(modality, run).predict(specific, 512, verbose=0)[0]
     second = systems.load_shared(run).predict(common, 512, verbose=0)[0]
-    _fit(modules.head(modality), [[first, second]], [views], recipe.deep(), path, verbose)
+    fit(modules.head(modality), [[first, second]], [views], recipe.deep(), path, verbose)

@@ -120,7 +120,7 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
     if not scopes:
         raise WarmStartError(f"{path}: {encoder} is not in it.")
-    (scope,) = scopes
+    scope = min(scopes)  # one encoder in two roles is there twice, with the same weights
 
     def value(index: int) -> np.ndarray | None:
         tensor = graph.tensors[index]
