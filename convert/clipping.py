@@ -3,8 +3,10 @@
 
 TensorFlow lets an activation's 256 steps reach from its smallest to its largest value. Swish has no
 upper end, so single outliers make the steps coarse for everything else. Here each range is the one
-of least mean squared error among shrunk ones, measured on the representative scans themselves. What
-swish alone looks at is judged by what swish makes of it: of all that is far below zero, nothing.
+of least mean squared error among shrunk ones, measured on the representative scans themselves.
+Channels differ in size by orders of magnitude, and what reads them weighs them against that: the
+error of each counts in units of its own power, or the largest would keep all the steps. What swish
+alone looks at is judged by what swish makes of it: of all that is far below zero, nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from scipy.special import expit
 SHRINK = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)
 SCANS = 32  # of the representative ones, that values are drawn from
 VALUES = 4000  # drawn of each tensor and scan
+FAINTEST = 1e-4  # power of a channel, as a share of the strongest one's, below which it counts less
 STEPS = 255
 
 
@@ -130,19 +133,24 @@ def _ranges(
     entries = interpreter.get_signature_runner().get_input_details()
     rng = np.random.default_rng(0)
     drawn: dict[int, list[np.ndarray]] = {index: [] for index in activations}
+    ends: dict[int, list[float]] = {index: [] for index in activations}
     count = len(next(iter(representative.values())))
     for row in range(0, count, max(1, count // SCANS)):
         for name, values in representative.items():
             interpreter.set_tensor(entries[name]["index"], values[row : row + 1])
         interpreter.invoke()
         for index in activations:
-            values = interpreter.get_tensor(index).ravel()
-            ends = [values.min(), values.max()]
-            if values.size > VALUES:
-                values = values[rng.integers(0, values.size, VALUES)]
-            drawn[index].append(np.concatenate([values, ends]))
+            values = interpreter.get_tensor(index)
+            ends[index] += [float(values.min()), float(values.max())]
+            values = values.reshape(-1, values.shape[-1] if values.ndim else 1)
+            most = max(1, VALUES // values.shape[1])
+            if len(values) > most:
+                values = values[rng.integers(0, len(values), most)]
+            drawn[index].append(values)
     return {
-        index: best_range(np.concatenate(parts), _swish if index in swished else None)
+        index: best_range(
+            np.concatenate(parts), _swish if index in swished else None, tuple(ends[index])
+        )
         for index, parts in drawn.items()
     }
 
@@ -167,22 +175,29 @@ def _swished(graph, logistic: set[int]) -> set[int]:
     return found
 
 
-def best_range(values: np.ndarray, through=None) -> tuple[float, float]:
+def best_range(
+    values: np.ndarray, through=None, ends: tuple[float, ...] = ()
+) -> tuple[float, float]:
     """The range, of those that shrink the values' own, whose 255 steps err least on them.
 
     Parameters
     ----------
-    values : ndarray of float32, shape (n,)
+    values : ndarray of float32, shape (n, channels)
+        The error of a channel counts in units of its power.
     through : callable, optional
         The function of the values, element by element, that the error is measured on.
+    ends : tuple of float, optional
+        Values that lie outside of those, too rare to be among them.
 
     Returns
     -------
     (low, high), low <= 0 <= high
     """
     through = through or (lambda x: x)
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    low, high = min(float(values.min()), 0.0, *ends), max(float(values.max()), 0.0, *ends)
     wanted = through(values)
+    power = np.mean(wanted**2, axis=0)
+    weight = 1.0 / np.maximum(power, FAINTEST * power.max() + 1e-20)
     best = (np.inf, low, high)
     for top in SHRINK:
         for bottom in SHRINK:
@@ -191,7 +206,7 @@ def best_range(values: np.ndarray, through=None) -> tuple[float, float]:
             if step <= 0:
                 continue
             shown = np.clip(np.round((values - a) / step), 0, STEPS) * step + a
-            error = float(np.mean((through(shown) - wanted) ** 2))
+            error = float(np.mean(np.mean((through(shown) - wanted) ** 2, axis=0) * weight))
             if error < best[0]:
                 best = (error, a, b)
     return best[1:]

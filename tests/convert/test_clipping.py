@@ -14,12 +14,12 @@ def error(values, low, high):
 
 
 def test_values_that_fill_their_range_keep_it():
-    values = np.linspace(-1, 3, 10_000, dtype=np.float32)
+    values = np.linspace(-1, 3, 10_000, dtype=np.float32)[:, None]
     assert best_range(values) == pytest.approx((-1, 3))
 
 
 def test_an_outlier_does_not_make_all_steps_coarse():
-    values = np.random.default_rng(0).uniform(0, 1, 1_000_000).astype(np.float32)
+    values = np.random.default_rng(0).uniform(0, 1, (1_000_000, 1)).astype(np.float32)
     values[0] = 8.0
     low, high = best_range(values)
     assert low == 0
@@ -27,7 +27,22 @@ def test_an_outlier_does_not_make_all_steps_coarse():
     assert error(values, low, high) < error(values, 0.0, 8.0)
 
 
-@pytest.mark.parametrize("values", [np.zeros(5), np.full(5, 2.0), np.full(5, -2.0)])
+def test_values_too_rare_to_be_drawn_are_inside_where_there_are_steps_for_them():
+    values = np.linspace(0, 1, 10_000, dtype=np.float32)[:, None]
+    assert best_range(values, ends=(1.01,)) == pytest.approx((0.0, 1.01))
+
+
+def test_a_large_channel_does_not_take_the_steps_of_the_small_ones():
+    rng = np.random.default_rng(0)
+    large, small = rng.exponential(100, (20_000, 1)), rng.exponential(0.5, (20_000, 15))
+    values = np.concatenate([large, small], axis=1).astype(np.float32)
+    low, high = best_range(values)
+    assert high < 0.3 * large.max()
+    relative = [error(values[:, 1], *ends) for ends in ((low, high), (0, float(large.max())))]
+    assert relative[0] < 0.2 * relative[1]
+
+
+@pytest.mark.parametrize("values", [np.zeros((5, 1)), np.full((5, 1), 2.0), np.full((5, 1), -2.0)])
 def test_zero_is_always_inside(values):
     low, high = best_range(values.astype(np.float32))
     assert low <= 0 <= high
@@ -60,7 +75,7 @@ def test_what_is_kept_in_float_answers_as_full_precision_does(tmp_path):
 
 
 def test_what_lies_far_below_zero_takes_no_steps_from_swish():
-    values = np.random.default_rng(0).normal(-15, 12, 20_000).astype(np.float32)
+    values = np.random.default_rng(0).normal(-15, 12, (20_000, 1)).astype(np.float32)
     low, high = best_range(values, lambda x: x / (1 + np.exp(-x)))
     assert low > -15
     assert high > 15
