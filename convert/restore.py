@@ -108,8 +108,8 @@ def recipe_of(bundle: Bundle) -> Recipe:
     known = {field.name for field in dataclasses.fields(Recipe)}
     if not fields or not known.issuperset(fields) or fields.get("teacher") is not None:
         raise RecipeError(
-            f"{bundle.path} tells no recipe of MMTL; give a bundle that `covid-edge-convert bundle` "
-            "wrote, and none of students."
+            f"{bundle.path} tells no recipe of MMTL; give a bundle that covid-edge-convert wrote, "
+            "and none of students."
         )
     return Recipe.of(fields)
 

@@ -170,7 +170,8 @@ def test_a_stopped_student_ends_where_an_unbroken_one_does(toy_run, tmp_path, mo
     schedule = Schedule((16, 24), 1e-3, batch_size=16)
 
     def run(folder):
-        return distill("Tiny", "ct", teacher, pixels, pixels, table, schedule, folder, seed=3, verbose=0)
+        what = "Tiny", "ct", teacher, pixels, pixels, table
+        return distill(*what, schedule, folder, seed=3, verbose=0)
 
     class PulledPlug(Exception):
         pass
@@ -241,8 +242,9 @@ def test_a_student_may_look_at_smaller_scans_than_its_teacher(toy_run, tmp_path)
 def test_only_an_efficientnet_lite_begins_with_its_teachers_efficientnet(toy_run, tmp_path):
     table, pixels = shown(toy_run, "ct")
     teacher = Teacher(Bundle.load(toy_run.bundle), "ct")
+    what = "Tiny", "ct", teacher, pixels, pixels, table
     with pytest.raises(RecipeError, match=r"Tiny cannot begin with .*ct.int8.tflite, whose enc"):
-        distill("Tiny", "ct", teacher, pixels, pixels, table, Schedule((64,)), tmp_path, 1, "teacher")
+        distill(*what, Schedule((64,)), tmp_path, 1, "teacher")
 
 
 def test_a_student_can_begin_with_one_of_another_run(toy_run, students, tmp_path):
@@ -251,7 +253,8 @@ def test_a_student_can_begin_with_one_of_another_run(toy_run, students, tmp_path
     start = str(students.run.student("{modality}") / "student.weights.h5")
     hardly = Schedule((64,), learning_rate=1e-9, batch_size=16)
     run = RunFolder(tmp_path, adversarial=None)
-    distill("Tiny", "ct", teacher, pixels, pixels, table, hardly, run.student("ct"), 1, start, verbose=0)
+    what = "Tiny", "ct", teacher, pixels, pixels, table
+    distill(*what, hardly, run.student("ct"), 1, start, verbose=0)
     before, after = (
         systems.load_student("ct", students.recipe, one).get_weights()[-2:]  # of its last layer
         for one in (students.run, run)
