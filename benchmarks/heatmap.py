@@ -56,14 +56,28 @@ def faithfulness(name: str, bundle: Bundle, files: list[Path]) -> None:
     seen = np.stack([preprocess(pixels, spec) for pixels in scans])
     full = restored(model.file.path, recipe["encoders"][name], recipe["halved"], seen[:16])
 
-    def log_odds(pixels: np.ndarray) -> float:
+    def of_look(pixels: np.ndarray) -> float:
         return calibration.scale * network.run(pixels).item() + calibration.bias
 
+    def log_odds(pixels: np.ndarray) -> float:
+        return np.mean([of_look(look) for look in modality.looks(pixels)])
+
+    def upright(maps: list[np.ndarray]) -> np.ndarray:
+        """The mean of the scan's map and of its mirror image's, if that was seen."""
+        return np.mean([one[..., ::-1] if k else one for k, one in enumerate(maps)], 0)
+
+    def explained(pixels: np.ndarray) -> np.ndarray:
+        looks = modality.looks(pixels)
+        return upright(
+            [contributions(network, model.heatmap, of_look(x), calibration.scale) for x in looks]
+        )
+
+    looks = [np.stack(same) for same in zip(*map(modality.looks, seen))]
+    maps, full_logits = zip(*(grad_cam(full, look, GRID) for look in looks))
     rng = np.random.default_rng(0)
     ranks, logits, moved = [], [], []
-    for pixels, small, reference, logit in zip(scans, seen, *grad_cam(full, seen, GRID)):
-        before = log_odds(small)
-        heatmap = contributions(network, model.heatmap, before, calibration.scale)
+    for pixels, small, reference, logit in zip(scans, seen, upright(maps), np.mean(full_logits, 0)):
+        before, heatmap = log_odds(small), explained(small)
         ranks.append(spearmanr(heatmap.ravel(), reference.ravel())[0])
         logits.append((before, logit))
         evidence = heatmap if before >= 0 else -heatmap

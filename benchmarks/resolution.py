@@ -46,16 +46,21 @@ def main() -> None:
         model = modality.model("cpu-int8")
         network = Interpreter(model.file.path)
         specs = {"no": replace(modality.preprocess, max_side=None), "yes": modality.preprocess}
+
+        def logit(pixels, spec, modality=modality, network=network):
+            looks = modality.looks(preprocess(pixels, spec))
+            return np.mean([network.run(look).item() for look in looks])
+
         rows = [row for row in scans if row["modality"] == name]
         covid = np.array([row["label"] == "covid" for row in rows])
         rng = np.random.default_rng(0)
         logits = defaultdict(list)
         for row in rows:
             pixels = read_scan(DATA / row["file"]).pixels
-            logits["unchanged", "yes"] += network.run(preprocess(pixels, specs["yes"])).tolist()
+            logits["unchanged", "yes"].append(logit(pixels, specs["yes"]))
             for change, changed in versions(pixels, rng):
                 for reduced, spec in specs.items():
-                    logits[change, reduced] += network.run(preprocess(changed, spec)).tolist()
+                    logits[change, reduced].append(logit(changed, spec))
         scale, bias = model.calibration.scale, model.calibration.bias
         answers = {key: 1 / (1 + np.exp(-scale * np.array(x) - bias)) for key, x in logits.items()}
         before = answers["unchanged", "yes"]

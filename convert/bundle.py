@@ -320,6 +320,7 @@ def _modality(
 
     entry = {
         "preprocess": spec.to_dict(),
+        "mirrored": modality in recipe.mirrored,
         "encoders": dict(zip(recipe.roles, recipe.encoders[modality])),
         "labels": ["non-covid", "covid"],
         "models": [model(target) for target in targets],

@@ -283,11 +283,16 @@ def model_card(manifest: dict) -> str:
             for model in part["models"]
         ]
     halved = ", ".join(recipe["halved"])
+    mirrored = " and ".join(
+        _NAMES[k] for k, part in manifest["modalities"].items() if part["mirrored"]
+    )
     side = recipe["input_size"]
     lines += [
         "",
         f"The graphs take {side} x {side} grey pixels"
         + (f"; {halved} look at the mean of each 2x2 block." if halved else "."),
+        *[f"Of {mirrored} they also see the mirror image: the mean of both logits counts."]
+        * bool(mirrored),
         _beginnings(recipe["start"], training.get("forerunner")),
         _taught(training["teacher"])
         if "teacher" in training

@@ -104,7 +104,7 @@ class Teacher:
     """
 
     def __init__(self, bundle: Bundle, modality: str):
-        part = bundle.modalities[modality]
+        part = self._part = bundle.modalities[modality]
         model = part.models[0]
         self.preprocess = part.preprocess
         self.encoder = bundle.extra["modalities"][modality]["encoders"].get("task_specific")
@@ -115,7 +115,8 @@ class Teacher:
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """Calibrated probability of COVID of views, float32 (n, h, w, 1) → float32 (n,)."""
         pixels = np.clip(views[..., 0] + 0.5, 0, 255).astype(np.uint8)
-        logits = np.array([self._network.run(view)[0] for view in pixels])
+        seen = map(self._part.looks, pixels)
+        logits = np.array([np.mean([self._network.run(x)[0] for x in looks]) for looks in seen])
         return probability(logits, *self._calibration).astype(np.float32)
 
     def begin(self, student: keras.Model, pixels: np.ndarray) -> None:

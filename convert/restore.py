@@ -35,7 +35,7 @@ from covid_edge_convert.protocols import fold_folder
 from covid_edge_convert.recipes import ROLES, Recipe, RecipeError
 from covid_edge_convert.runs import RunFolder
 from covid_edge_convert.tflite_file import kind_of, read_model
-from covid_edge_convert.train import Views, encoder_view, fit
+from covid_edge_convert.train import Views, encoder_view, fit, measure_mixing
 from covid_edge_convert.warm_start import WarmStartError, constant, start_from_tflite
 
 TARGETS = ("fp32", "cpu-int8")  # whose files hold weights to begin with, the better first
@@ -100,6 +100,8 @@ def restore(bundle: Bundle, scans: Scans, run: RunFolder, verbose: int = 1) -> N
     _set_dense(shared, found["shared"])
     save_weights(mixer, run.generator)
     _fit_logit(shared, common, views_list, recipe.deep(), run.shared, verbose)
+    shown = zip(views_list, (vectors for (vectors,) in common))
+    measure_mixing(dict(zip(MODALITIES, shown)), run)
 
 
 def recipe_of(bundle: Bundle) -> Recipe:

@@ -384,6 +384,12 @@ def _stages(document: Document, table: Scans, logits: dict, bundle: Bundle) -> d
         "What each part of MMTL adds, at full precision (the paper's tables 6 to 11); each stage "
         "is labelled at its own operating point, set on `val`."
     )
+    mirrored = [NAMES[name] for name, part in bundle.modalities.items() if part.mirrored]
+    if mirrored:
+        document.text(
+            f"Of {' and '.join(mirrored)} the device also looks at the mirror image, which adds to "
+            "the last stage; here a network sees each scan once."
+        )
     for modality, splits in found.items():
         encoders = bundle.extra["modalities"][modality].get("encoders", {})
         names = dict(STAGE_NAMES)
@@ -432,7 +438,8 @@ def _protocols(document: Document, folds: list[dict]) -> list[dict]:
         )
         return folds
     document.text(
-        "The same scans split otherwise, full precision, networks trained anew in each fold: "
+        "The same scans split otherwise, full precision, networks trained anew in each fold, each "
+        "scan seen once: "
         "`image-level` is the paper's random 80:20, whose groups lie on both sides; "
         "`leave-one-source-out` measures on sources that the network never saw (X-ray sources "
         "have one label each, so pairs are held out)."

@@ -131,9 +131,7 @@ def export(
         sources[modality] = _Source(modality, recipe, run, fused, chosen)
         write_fp32(fused, _file(run.models, modality, "fp32"))
     wanted = [target for target in dict.fromkeys(targets) if target != "fp32"]
-    full = {
-        m: run_model(_file(run.models, m, "fp32"), pixels[m])[:, 0] for m in MODALITIES if wanted
-    }
+    full = {m: target_runner("fp32", m, recipe, run)(pixels[m])[:, 0] for m in MODALITIES if wanted}
     reports = {}
     for target in wanted:
         folder = run.models / f"{target}.refused"
@@ -142,7 +140,7 @@ def export(
         for made in exports.values():
             edgetpu.refuse(made.checks, made.compiled, allow)
         reports[target] = {
-            m: _report(made, tables[m], full[m], made.run(pixels[m])[:, 0])
+            m: _report(made, tables[m], full[m], _looking(made.run, m, recipe)(pixels[m])[:, 0])
             for m, made in exports.items()
         }
         if target == "cpu-int8":
@@ -188,11 +186,19 @@ def target_runner(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """How the files of a target answer on the CPU: uint8 (n, s, s) → float32 logits (n, 1)."""
     if target != "edgetpu":
-        return partial(run_model, _file(run.models, modality, target))
-    files = _chip_files(run.models, modality, recipe)
-    return (
-        partial(parts.run_parts, files) if len(files) > 1 else partial(run_model, *files.values())
-    )
+        answer = partial(run_model, _file(run.models, modality, target))
+    elif len(files := _chip_files(run.models, modality, recipe)) > 1:
+        answer = partial(parts.run_parts, files)
+    else:
+        answer = partial(run_model, *files.values())
+    return _looking(answer, modality, recipe)
+
+
+def _looking(answer: Callable, modality: str, recipe: Recipe) -> Callable:
+    """The same for scans of a modality as the device looks at them (`Modality.looks`)."""
+    if modality not in recipe.mirrored:
+        return answer
+    return lambda pixels: (answer(pixels) + answer(pixels[:, :, ::-1].copy())) / 2
 
 
 def _router(scans: Scans, recipe: Recipe, run: RunFolder, representative: int, path: Path) -> None:

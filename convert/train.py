@@ -111,7 +111,7 @@ def train(
         examples[modality] = (views, vectors[0], vectors[-1])
         _task_specific(modality, views, vectors[0], recipe, run, verbose)
     _shared(examples, recipe, run, verbose)
-    _measure_mixing(examples, run)
+    measure_mixing({m: (views, common) for m, (views, _, common) in examples.items()}, run)
     for modality, (views, specific, common) in examples.items():
         _head(modality, views, specific, common, recipe, run, verbose)
     train_router(scans, recipe, run, verbose)
@@ -347,12 +347,20 @@ def _shared(examples, recipe, run: RunFolder, verbose) -> None:
     fit(shared, [[v] for v in vectors], views_list, recipe.deep(), run.shared, verbose, index=1)
 
 
-def _measure_mixing(examples, run: RunFolder) -> None:
-    """The modalities' distance before and after the generator."""
+def measure_mixing(shown: dict[str, tuple[Views, np.ndarray]], run: RunFolder) -> None:
+    """Note in a run folder the modalities' distance before and after its generator.
+
+    Parameters
+    ----------
+    shown : dict of str → (Views, ndarray of float32, shape (views, width))
+        By modality, embeddings of the shared encoder.
+    run : RunFolder
+        Its shared module is trained.
+    """
     if run.distances.is_file():
         return
     mixer = systems.load_shared(run).get_layer("generator")
-    val = [common[views.val] for views, _, common in examples.values()]
+    val = [common[views.val] for views, common in shown.values()]
     mixed = [np.asarray(mixer.predict(v, batch_size=512, verbose=0)) for v in val]
     distances = {
         "measured_on": "val embeddings, X-ray against CT",

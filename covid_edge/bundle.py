@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 #: The schema of bundle.json that this version reads.
-SCHEMA = 4
+SCHEMA = 5
 
 #: What a network's file was made for: 8-bit integers; float32; float32 with weights of 16 bits; or
 #: 8-bit integers of which the EdgeTPU can run every operation.
@@ -310,12 +310,30 @@ class Modality:
 
     No two of `models` have the same target. The first is the one whose figures the model card
     gives in full. `checks` is None if scans are not looked at before they are answered on.
+    `mirrored` says that the network also sees the mirror image of a scan as it was preprocessed:
+    the mean of both logits counts.
     """
 
     preprocess: PreprocessSpec
     labels: tuple[str, str]
     models: tuple[Model, ...]
-    checks: Checks | None = None
+    checks: Checks | None
+    mirrored: bool
+
+    def looks(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what a network is to see of a scan.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (height, width)
+            As `preprocess` says.
+
+        Returns
+        -------
+        tuple of ndarray of uint8, shape (height, width)
+            The scan itself, then its mirror image if that counts.
+        """
+        return (pixels, pixels[:, ::-1].copy()) if self.mirrored else (pixels,)
 
     def model(self, target: str) -> Model:
         """Return the file made for `target`; a KeyError if there is none."""
@@ -467,6 +485,12 @@ class _Object:
             self.fail(key, "a whole number")
         return value
 
+    def truth(self, key: str) -> bool:
+        value = self.fields.get(key)
+        if not isinstance(value, bool):
+            self.fail(key, "true or false")
+        return value
+
     def index(self, key: str) -> int:
         value = self.whole(key)
         if value < 0:
@@ -598,7 +622,13 @@ def _modality(entry: _Object) -> Modality:
     if len({model.target for model in models}) < len(models):
         entry.fail("models", "files of different targets")
     checks = _checks(entry.child("checks")) if "checks" in entry.fields else None
-    return Modality(preprocess=_spec(entry), labels=labels, models=models, checks=checks)
+    return Modality(
+        preprocess=_spec(entry),
+        labels=labels,
+        models=models,
+        checks=checks,
+        mirrored=entry.truth("mirrored"),
+    )
 
 
 def _checks(entry: _Object) -> Checks:

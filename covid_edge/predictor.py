@@ -46,8 +46,8 @@ class Latency:
     """Wall time in milliseconds.
 
     `read` is opening and decoding the file, `preprocess` and `inference` are those of the router
-    and of the modality's network together. `total` is the whole call: on the first scan of a
-    modality it also holds checking and loading its network.
+    and of the modality's network together, its look at the mirror image included. `total` is the
+    whole call: on the first scan of a modality it also holds checking and loading its network.
     """
 
     read: float
@@ -92,8 +92,8 @@ class Prediction:
         :data:`CONTRADICTIONS`), and `ids` if they were asked for.
     heatmap : ndarray of float32, shape (28, 28), or None
         What each place of the scan adds to the log-odds of COVID-19, as
-        :func:`covid_edge.heatmap.contributions` says; None if not asked for, or refused. Not part
-        of a JSON line.
+        :func:`covid_edge.heatmap.contributions` says; where the mirror image counts, the mean of
+        both maps. None if not asked for, or refused. Not part of a JSON line.
     heatmap_file : str or None
         The picture of it (`heatmap` in a JSON line); None if none was written.
     latency_ms : Latency
@@ -378,18 +378,25 @@ class Predictor:
             refusal = Refusal("blurred", "blurred: it shows no detail that could be judged")
             if not self._force:
                 return {}, refusal
-        (logit,) = self._run(network, model.file, pixels, clock).tolist()
+        itself, *mirrored = modality.looks(pixels)
+        (logit,) = self._run(network, model.file, itself, clock).tolist()
+        # Asked of the scan itself alone, since limits are set so.
         if refusal is None and self._is_strange(network, model):
             words = f"unlike the {name} scans learned from: an answer would be a guess"
             refusal = Refusal("far-from-training", words)
             if not self._force:
                 return {}, refusal
+        heatmap = self._explain(network, model, logit)
+        for look in mirrored:
+            (other,) = self._run(network, model.file, look, clock).tolist()
+            logit = (logit + other) / 2
+            if heatmap is not None:
+                heatmap = (heatmap + self._explain(network, model, other)[:, ::-1]) / 2
         calibration, point = model.calibration, self._operating_point
         probability = _sigmoid(calibration.scale * logit + calibration.bias)
         labels = model.possible(probability, point)
-        explained = self._explain(network, model, scan, logit) if self._heatmap else {}
         return {
-            **explained,
+            **self._shown(heatmap, scan),
             "label": labels[0] if len(labels) == 1 else UNCERTAIN,
             "labels": labels,
             "probability": probability,
@@ -414,20 +421,26 @@ class Predictor:
                 f"{model.file.path} is not as bundle.json's familiar describes it: {error}"
             ) from error
 
-    def _explain(
-        self, network: Interpreter, model: Model, scan: Scan, logit: float
-    ) -> dict[str, Any]:
-        from .heatmap import contributions, draw, write
+    def _explain(self, network: Interpreter, model: Model, logit: float) -> np.ndarray | None:
+        """Return the heatmap of what the network ran last, None if none are wanted."""
+        if not self._heatmap:
+            return None
+        from .heatmap import contributions
 
         scale, bias = model.calibration.scale, model.calibration.bias
         try:
-            heatmap = contributions(network, model.heatmap, scale * logit + bias, scale)
+            return contributions(network, model.heatmap, scale * logit + bias, scale)
         except (ValueError, KeyError) as error:
             raise BundleError(
                 f"{model.file.path} is not as bundle.json's heatmap describes it: {error}"
             ) from error
+
+    def _shown(self, heatmap: np.ndarray | None, scan: Scan) -> dict[str, Any]:
+        """Return what a Prediction says of the heatmap, which is drawn if that is wanted."""
         if self._heatmap_dir is None:
             return {"heatmap": heatmap}
+        from .heatmap import draw, write
+
         picture = draw(scan.pixels, heatmap, self.bundle.notice)
         name = Path(scan.path).stem
         return {"heatmap": heatmap, "heatmap_file": write(picture, self._heatmap_dir, name)}

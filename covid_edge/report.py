@@ -165,6 +165,7 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
                 name: {
                     "labels": list(modality.labels),
                     "preprocess": modality.preprocess.to_dict(),
+                    "mirrored": modality.mirrored,
                     "models": {
                         model.target: {
                             "file": model.file.path.name,
@@ -223,14 +224,14 @@ def info_text(info: dict[str, Any]) -> str:
         ("", f"sha256 {bundle['sha256']}"),
     ]
     models = [
-        (name, part["labels"], model)
+        (name, part["labels"], part["mirrored"], model)
         for name, part in bundle["modalities"].items()
         for model in part["models"].values()
     ]
-    for name, (negative, positive), model in models:
+    for name, (negative, positive), mirrored, model in models:
         sets = model["conformal"]
         rows += [
-            (name, model["file"]),
+            (name, model["file"] + ", on the scan and its mirror image" * mirrored),
             (
                 "",
                 f"conformal: {positive} possible from P = {sets['covid_from']:.3f} on, {negative} "

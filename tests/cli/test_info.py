@@ -100,3 +100,5 @@ def test_info_of_the_shipped_bundle(run, shipped):
     done = run("info")
     assert done.returncode == 0
     assert "DAMAGED" not in done.stdout
+    assert "ct.int8.tflite, on the scan and its mirror image\n" in done.stdout
+    assert "xray.int8.tflite\n" in done.stdout

@@ -78,13 +78,14 @@ def test_what_is_taught_is_the_teachers_probability_mixed_with_the_label():
     assert weight.tolist() == [2, 0.5]
 
 
-def test_a_teacher_says_what_the_device_says(toy_run):
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_teacher_says_what_the_device_says(toy_run, modality):
     bundle = Bundle.load(toy_run.bundle)
-    table, pixels = shown(toy_run, "xray", split="test")
+    table, pixels = shown(toy_run, modality, split="test")
     views = pixels[:4, ..., None].astype(np.float32)
-    predictor = Predictor(bundle, modality="xray")
+    predictor = Predictor(bundle, modality=modality, force=True)
     answers = [predictor.predict(table.root / name).probability for name in table.file[:4]]
-    np.testing.assert_allclose(Teacher(bundle, "xray")(views), answers, rtol=1e-5)
+    np.testing.assert_allclose(Teacher(bundle, modality)(views), answers, rtol=1e-5)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

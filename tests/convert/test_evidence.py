@@ -27,7 +27,8 @@ def test_every_scan_that_is_measured_has_its_logits(toy_run, evidence):
 
 def test_the_logits_of_the_head_are_those_of_the_fp32_file(toy_run, evidence):
     rows = csv.DictReader((toy_run.bundle / "reference.csv").read_text().splitlines())
-    reference = {row["file"]: float(row["fp32_logit"]) for row in rows}
+    # Of CT, the reference is the mean with the mirror image.
+    reference = {r["file"]: float(r["fp32_logit"]) for r in rows if r["modality"] == "xray"}
     stages = evidence.stages
     head = dict(zip(stages["file"].tolist(), stages["head_adversarial"]))
     given = [head[name] for name in reference]

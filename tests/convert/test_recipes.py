@@ -35,6 +35,11 @@ def test_a_word_about_an_encoder_that_is_not_used_is_refused(field):
         changed(**{field: {"EfficientNetB7": "ct"}})
 
 
+def test_only_modalities_can_be_mirrored():
+    with pytest.raises(RecipeError, match="mirrored names CT; the modalities are xray, ct"):
+        changed(mirrored=("CT",))
+
+
 def test_a_student_has_one_encoder_a_modality_and_mmtl_two():
     with pytest.raises(RecipeError, match="with a teacher it takes 1"):
         changed(teacher="mmtl", halved=())

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from covid_edge.bundle import Bundle
 from covid_edge.errors import BundleError
+from covid_edge_convert.bundle import write_bundle
 from covid_edge_convert.cli import cli
 from covid_edge_convert.data import MODALITIES
 from covid_edge_convert.evidence import stage_logits
@@ -61,6 +62,16 @@ def test_files_made_of_a_restored_run_are_nearly_those_that_it_was_made_of(toy_r
         ]
         for before, after in zip(*kernels):
             np.testing.assert_allclose(after, before, rtol=1e-6)
+
+
+def test_a_restored_run_can_be_bundled(toy_run, restored, tmp_path):
+    export(toy_run.scans, toy_run.recipe, restored, ("cpu-int8",), 32, {"drift"})
+    folder = tmp_path / "bundle"
+    bundling = {"name": "toy", "version": "2", "allow_drift": True}
+    write_bundle(toy_run.scans, toy_run.recipe, restored, folder, **bundling)
+    mixing = [Bundle.load(f).extra["training"]["mixing"] for f in (toy_run.bundle, folder)]
+    assert mixing[1]["before"] == pytest.approx(mixing[0]["before"], rel=0.1)
+    assert mixing[1]["after"] == pytest.approx(mixing[0]["after"], rel=0.2)
 
 
 def test_a_restored_run_goes_on_to_the_ablation(toy_run, restored):

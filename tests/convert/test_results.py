@@ -56,6 +56,7 @@ def test_the_report_shows_the_figures_of_metrics_json(report):
         "accuracy"
     ]
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert "Of CT the device also looks at the mirror image" in text
     same = metrics["robustness"]["xray"]["same"]["JPEG quality 60"]
     assert f"{same:.2%}" in text
 

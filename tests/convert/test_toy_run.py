@@ -92,6 +92,7 @@ def test_the_model_card_says_what_bundle_json_says(toy_run):
     card = (toy_run.bundle / "MODEL_CARD.md").read_text()
     auc = toy_run.figures["xray"]["test"]["auc"]
     assert f"{auc:.4f}" in card
+    assert "Of CT they also see the mirror image" in card
     assert "not a medical device" in card
 
 

@@ -131,6 +131,14 @@ def test_more_than_a_quarter_slower_is_red_and_faster_is_said(head, code, note):
     assert ("SLOWER" in line, "faster" in line) == ("SLOWER" in note, "faster" in note)
 
 
+def test_what_a_commit_says_is_slower_is_said_and_not_red():
+    least = {f"ct {stage}": {"base": 10.0, "head": 20.0} for stage in ("inference", "total")}
+    assert guard.verdict(least, {"ct inference"})[0] == 1
+    found, table = guard.verdict(least, set(least))
+    assert found == 0
+    assert table.count("slower, as a commit says") == 2
+
+
 def test_what_takes_less_than_a_millisecond_longer_is_said_and_not_red():
     found, table = guard.verdict({"ct preprocess": {"base": 0.3, "head": 1.2}})
     assert found == 0
@@ -152,8 +160,8 @@ def repository(tmp_path, monkeypatch):
     return git
 
 
-def commit(git) -> str:
-    git("commit", "-q", "--allow-empty", "-m", "a commit")
+def commit(git, message: str = "a commit") -> str:
+    git("commit", "-q", "--allow-empty", "-m", message)
     return git("rev-parse", "HEAD")
 
 
@@ -178,6 +186,16 @@ def test_on_a_branch_the_base_is_where_it_left_main(repository):
     commit(repository)
     commit(repository)
     assert guard.base_commit() == fork
+
+
+def test_what_is_to_be_slower_stands_in_the_trailers_of_the_commits_since_the_base(repository):
+    commit(repository, "an earlier one\n\nSlower: xray read")
+    base = commit(repository)
+    assert guard.meant_slower(base) == set()
+    commit(repository, "Look twice\n\nWhy.\n\nSlower: ct inference, ct total")
+    commit(repository, "And more\n\nSlower: ct process")
+    commit(repository)
+    assert guard.meant_slower(base) == {"ct inference", "ct total", "ct process"}
 
 
 def test_the_head_is_the_working_tree_as_git_would_take_it(repository, tmp_path_factory):

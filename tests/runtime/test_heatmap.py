@@ -106,6 +106,17 @@ def test_a_map_adds_up_to_the_log_odds_of_the_answer(shipped, name):
     assert answer.heatmap_file is None
 
 
+def test_of_a_symmetric_ct_the_map_is_symmetric(shipped, tmp_path):
+    half = np.asarray(Image.open(EXAMPLES / "ct.png").convert("L"))[:, :200]
+    Image.fromarray(np.hstack([half, half[:, ::-1]])).save(tmp_path / "ct.png")
+    heatmap = (
+        Predictor(shipped, heatmap=True, force=True, modality="ct")
+        .predict(tmp_path / "ct.png")
+        .heatmap
+    )
+    assert np.corrcoef(heatmap.ravel(), heatmap[:, ::-1].ravel())[0, 1] > 0.99
+
+
 def test_the_answer_is_the_same_with_a_map_as_without(shipped, tmp_path):
     plain = Predictor(shipped).predict(EXAMPLES / "ct.png")
     mapped = Predictor(shipped, heatmap_dir=tmp_path).predict(EXAMPLES / "ct.png")

@@ -14,9 +14,10 @@ from PIL import Image
 
 import covid_edge
 from conftest import BRIGHT, DARK, DOUBTFUL, EXAMPLES, MIDDLE
-from covid_edge import Prediction, Predictor
+from covid_edge import Prediction, Predictor, predictor
 from covid_edge.bundle import Bundle
 from covid_edge.errors import BundleError, ScanError, UsageError
+from covid_edge.interpreter import Interpreter
 from covid_edge.predictor import MIN_SIDE
 
 
@@ -80,6 +81,24 @@ def test_modality_overrides_the_router(toy, flat):
 
 def test_modality_does_not_override_the_least_size(toy, flat):
     assert Predictor(toy, modality="ct").predict(flat("a.png", DARK, (1, 1))).status == "refused"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_where_the_bundle_says_so_the_mirror_image_counts_as_much_as_the_scan(
+    toy_copy, tmp_path, monkeypatch, mirrored
+):
+    class UpperLeft(Interpreter):
+        def run(self, pixels):
+            return pixels[0, :1] / np.float32(100)
+
+    monkeypatch.setattr(predictor, "Interpreter", UpperLeft)
+    fields = json.loads((toy_copy / "bundle.json").read_text())
+    fields["modalities"]["xray"]["mirrored"] = mirrored
+    (toy_copy / "bundle.json").write_text(json.dumps(fields))
+    scan = np.repeat(np.uint8([[200, 100]]), 32, axis=1)
+    Image.fromarray(np.repeat(scan, 64, axis=0)).save(tmp_path / "scan.png")
+    answer = Predictor(toy_copy, modality="xray").predict(tmp_path / "scan.png")
+    assert answer.probability == pytest.approx(probability(1.5 if mirrored else 2.0), abs=1e-6)
 
 
 def test_the_label_turns_at_the_threshold(toy, toy_copy, flat):

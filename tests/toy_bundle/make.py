@@ -102,6 +102,7 @@ def modality(name: str, offset: float, clip_limit: float | None, open_ksize: lis
             "open_ksize": open_ksize,
             "size": [32, 32],
         },
+        "mirrored": False,
         "labels": ["non-covid", "covid"],
         "models": [
             {"target": target, **write(f"{name}.{kind}.tflite", data), **decision(bias)}
