@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 import peers
-from covid_edge.bundle import Bundle
+from covid_edge.bundle import Bundle, Modality
 from covid_edge.errors import BundleError
 from covid_edge.interpreter import Interpreter
 
@@ -39,14 +40,19 @@ def test_inference_lite_against_mmtl(versus, modality):
         entries = [Bundle.load(name).modalities[modality] for name in ("lite", "mmtl")]
     except BundleError as error:
         pytest.skip(str(error))
-    lite, mmtl = (
-        partial(
-            Interpreter(entry.model("cpu-int8").file.path).run,
-            peers.noise(entry.preprocess.size, 1)[0],
-        )
-        for entry in entries
-    )
-    versus(lite, mmtl, "mmtl")
+    versus(*map(inference, entries), "mmtl")
+
+
+def inference(entry: Modality) -> Callable[[], None]:
+    """All that one answer of a modality asks of its network."""
+    network = Interpreter(entry.model("cpu-int8").file.path)
+    looks = entry.looks(peers.noise(entry.preprocess.size, 1)[0])
+
+    def answer() -> None:
+        for look in looks:
+            network.run(look)
+
+    return answer
 
 
 @pytest.mark.parametrize(
