@@ -219,7 +219,7 @@ PRESETS = {
         encoders=dict.fromkeys(PAPER_ENCODERS, ("EfficientNetLite0",)),
         schedule={"EfficientNetLite0": "224x8"},
         teacher="mmtl",
-        input_size=192,  # taught at 224; so it takes under a quarter of its teacher's time
+        input_size=192,  # taught at 224; so it takes about a quarter of its teacher's time
         start={"EfficientNetLite0": "teacher"},
         learning_rate=2e-4,  # 7e-4 made it forget what it begins with
     ),
