@@ -60,7 +60,7 @@ def faithfulness(name: str, bundle: Bundle, files: list[Path]) -> None:
         return calibration.scale * network.run(pixels).item() + calibration.bias
 
     def log_odds(pixels: np.ndarray) -> float:
-        return np.mean([of_look(look) for look in modality.looks(pixels)])
+        return calibration.scale * modality.logit(network, pixels) + calibration.bias
 
     def upright(maps: list[np.ndarray]) -> np.ndarray:
         """The mean of the scan's map and of its mirror image's, if that was seen."""

@@ -48,8 +48,7 @@ def main() -> None:
         specs = {"no": replace(modality.preprocess, max_side=None), "yes": modality.preprocess}
 
         def logit(pixels, spec, modality=modality, network=network):
-            looks = modality.looks(preprocess(pixels, spec))
-            return np.mean([network.run(look).item() for look in looks])
+            return modality.logit(network, preprocess(pixels, spec))
 
         rows = [row for row in scans if row["modality"] == name]
         covid = np.array([row["label"] == "covid" for row in rows])

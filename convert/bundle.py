@@ -32,7 +32,7 @@ from covid_edge_convert.calibrate import (
 )
 from covid_edge_convert.card import model_card
 from covid_edge_convert.checkpoints import write_text
-from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.data import MODALITIES, Scans, load_pixels
 from covid_edge_convert.distill import TAUGHT
 from covid_edge_convert.drift import check_drift, drift
 from covid_edge_convert.evaluate import answer, summarise
@@ -275,7 +275,7 @@ def _modality(
     """bundle.json's entry of one modality, and its rows of reference.csv."""
     table = scans.select(modality=modality)
     kept = np.isin(table.split, ("val", "test"))
-    spec = recipe.spec(SPECS[modality])
+    spec = recipe.spec(modality)
     pixels = load_pixels(table, spec, run.cache)[kept]
     table = table.where(kept)
     run_by = {

@@ -286,10 +286,14 @@ def model_card(manifest: dict) -> str:
     mirrored = " and ".join(
         _NAMES[k] for k, part in manifest["modalities"].items() if part["mirrored"]
     )
-    side = recipe["input_size"]
+    sizes: dict[str, list[str]] = {}
+    for key, part in manifest["modalities"].items():
+        height, width = part["preprocess"]["size"]
+        sizes.setdefault(f"{height} x {width}", []).append(_NAMES[key])
+    pixels = ", ".join(f"{size} ({' and '.join(names)})" for size, names in sizes.items())
     lines += [
         "",
-        f"The graphs take {side} x {side} grey pixels"
+        f"The graphs take {pixels} grey pixels"
         + (f"; {halved} look at the mean of each 2x2 block." if halved else "."),
         *[f"Of {mirrored} they also see the mirror image: the mean of both logits counts."]
         * bool(mirrored),

@@ -23,7 +23,7 @@ from covid_edge.interpreter import Interpreter
 from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.calibrate import probability
 from covid_edge_convert.checkpoints import save_weights, write_text
-from covid_edge_convert.data import MODALITIES, SPECS, Scans
+from covid_edge_convert.data import MODALITIES, Scans
 from covid_edge_convert.lighten import lighten
 from covid_edge_convert.pretrain import (
     JIT,
@@ -59,13 +59,13 @@ def find_teacher(recipe: Recipe) -> Bundle:
     """
     bundle = Bundle.load(recipe.teacher)
     for modality in MODALITIES:
-        spec = recipe.spec(SPECS[modality])
+        spec = recipe.spec(modality)
         seen = bundle.modalities[modality].preprocess if modality in bundle.modalities else None
         # Of the same scan, a teacher may see more than its student.
         if seen is None or seen.size < spec.size or replace(seen, size=spec.size) != spec:
             raise RecipeError(
                 f"{bundle.path} does not look at {modality} as this recipe does "
-                f"({recipe.input_size} pixels a side, or more); name another --teacher."
+                f"({recipe.side(modality)} pixels a side, or more); name another --teacher."
             )
     if (bundle.router.preprocess, bundle.router.labels) != (SPEC, LABELS):
         raise RecipeError(f"{bundle.path} has another kind of router; name another --teacher.")
@@ -115,8 +115,7 @@ class Teacher:
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """Calibrated probability of COVID of views, float32 (n, h, w, 1) → float32 (n,)."""
         pixels = np.clip(views[..., 0] + 0.5, 0, 255).astype(np.uint8)
-        seen = map(self._part.looks, pixels)
-        logits = np.array([np.mean([self._network.run(x)[0] for x in looks]) for looks in seen])
+        logits = np.array([self._part.logit(self._network, image) for image in pixels])
         return probability(logits, *self._calibration).astype(np.float32)
 
     def begin(self, student: keras.Model, pixels: np.ndarray) -> None:

@@ -37,12 +37,12 @@ BLOCK = 7
 
 def whole_student(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     """Student: (1, s, s, 1) **scan** → (1, 1) COVID logit, as the chip takes it."""
-    return for_chip(load_student(modality, recipe, run), scan_input(recipe))
+    return for_chip(load_student(modality, recipe, run), scan_input(modality, recipe))
 
 
-def encoder_part(name: str, recipe: Recipe, run: RunFolder) -> keras.Model:
+def encoder_part(name: str, modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     """Encoder: (1, s, s, 1) **scan** → (1, features), as the chip takes it."""
-    scan = scan_input(recipe)
+    scan = scan_input(modality, recipe)
     pixels = keras.layers.AveragePooling2D(2)(scan) if name in recipe.halved else scan
     encoder = for_chip(load_encoder(name, run), keras.Input(batch_shape=pixels.shape))
     return keras.Model(scan, encoder(pixels), name=f"{name}_part")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from covid_edge_convert import systems
-from covid_edge_convert.data import MODALITIES, SPECS, DataError, Scans, load_pixels
+from covid_edge_convert.data import MODALITIES, DataError, Scans, load_pixels
 from covid_edge_convert.evidence import FOLD_COLUMNS, LOGIT_COLUMNS, stage_logits, write_csv
 from covid_edge_convert.lungs import load_lungs
 from covid_edge_convert.pretrain import pretrain
@@ -177,7 +177,7 @@ def _fold(scans, fold: Fold, recipe: Recipe, run: RunFolder, protocol, verbose) 
     modality, name = fold.modality, recipe.encoders[fold.modality][0]
     table = scans.select(modality=modality)
     # Preprocessed once for all folds: the cache knows the table by the split it came with.
-    pixels = load_pixels(table, recipe.spec(SPECS[modality]), run.cache, f"preprocess {modality}")
+    pixels = load_pixels(table, recipe.spec(modality), run.cache, f"preprocess {modality}")
     used = np.flatnonzero(fold.split != "probe")
     table = dataclasses.replace(table, split=fold.split).where(used)
     own.begin(recipe, table)

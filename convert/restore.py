@@ -22,7 +22,7 @@ from covid_edge.bundle import Bundle
 from covid_edge_convert import modules, systems
 from covid_edge_convert.backbones import ENCODERS, build_encoder
 from covid_edge_convert.checkpoints import save_array, save_weights
-from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.data import MODALITIES, Scans, load_pixels
 from covid_edge_convert.evidence import (
     FOLD_COLUMNS,
     LOGIT_COLUMNS,
@@ -73,7 +73,7 @@ def restore(bundle: Bundle, scans: Scans, run: RunFolder, verbose: int = 1) -> N
     for modality in MODALITIES:
         path = _weights(bundle, modality)
         table = scans.select(modality=modality)
-        pixels = load_pixels(table, recipe.spec(SPECS[modality]), run.cache)
+        pixels = load_pixels(table, recipe.spec(modality), run.cache)
         views = Views(table, pixels, recipe)
         found = dense_layers(path)
         # One encoder in both roles is there once, with one embedding.

@@ -71,13 +71,14 @@ def load_head(modality: str, run: RunFolder) -> keras.Model:
     return model
 
 
-def scan_input(recipe: Recipe):
+def scan_input(modality: str, recipe: Recipe):
     """The input of every graph that a device runs: (1, s, s, 1) grey pixels 0 to 255.
 
     A fixed batch keeps SHAPE and PACK out of EfficientNet's squeeze-and-excitation blocks, which
     accelerators refuse.
     """
-    return keras.Input(batch_shape=(1, recipe.input_size, recipe.input_size, 1), name="scan")
+    side = recipe.side(modality)
+    return keras.Input(batch_shape=(1, side, side, 1), name="scan")
 
 
 def answer(modality: str, recipe: Recipe, run: RunFolder, pooled):
@@ -111,7 +112,7 @@ def fused(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     keras.Model
         (1, s, s, 1) grey pixels 0 to 255 → (1, 1) COVID logit.
     """
-    grey = scan_input(recipe)
+    grey = scan_input(modality, recipe)
     if recipe.teacher is not None:
         student = load_student(modality, recipe, run)
         return keras.Model(grey, student(grey), name=f"student_{modality}")

@@ -29,7 +29,7 @@ import numpy as np
 from covid_edge_convert import edgetpu, parts, systems
 from covid_edge_convert.calibrate import platt, probability
 from covid_edge_convert.checkpoints import write_text
-from covid_edge_convert.data import MODALITIES, SPECS, Scans, load_pixels
+from covid_edge_convert.data import MODALITIES, Scans, load_pixels
 from covid_edge_convert.drift import BUDGET, Budget, check_drift, drift, layer_noise
 from covid_edge_convert.quantize import (
     as_input,
@@ -123,7 +123,7 @@ def export(
     tables, pixels, sources = {}, {}, {}
     for modality in MODALITIES:
         table = scans.select(modality=modality)
-        every = load_pixels(table, recipe.spec(SPECS[modality]), run.cache)
+        every = load_pixels(table, recipe.spec(modality), run.cache)
         measured = np.isin(table.split, ("val", "test"))
         chosen = every[representative_rows(table, representative, recipe.seed)]
         tables[modality], pixels[modality] = table.where(measured), every[measured]
@@ -250,7 +250,7 @@ def _parts(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[di
     scans = as_input(source.chosen)
     layers, features, ranges = [], {}, {}
     for role, name in zip(ROLES, recipe.encoders[modality]):
-        encoder = parts.encoder_part(name, recipe, run)
+        encoder = parts.encoder_part(name, modality, recipe, run)
         calibrated = write_int8(encoder, scans, files[role], for_chip=True)
         layers += layer_noise(calibrated, files[role].read_bytes(), _some(scans))
         entry = parts.FEATURES[role]

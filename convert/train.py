@@ -30,7 +30,6 @@ from covid_edge_convert.augment import augment
 from covid_edge_convert.checkpoints import Checkpoints, save_array, save_weights, write_text
 from covid_edge_convert.data import (
     MODALITIES,
-    SPECS,
     DataError,
     Scans,
     balanced_weights,
@@ -86,7 +85,7 @@ def train(
     run.begin(recipe, scans)
     tables = {m: scans.select(modality=m) for m in MODALITIES}
     pixels = {
-        m: load_pixels(table, recipe.spec(SPECS[m]), run.cache, f"preprocess {m}")
+        m: load_pixels(table, recipe.spec(m), run.cache, f"preprocess {m}")
         for m, table in tables.items()
     }
     if teacher is not None:

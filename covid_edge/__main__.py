@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -13,6 +14,8 @@ def main() -> int:
     """Run the command line; quiet on Ctrl-C even while it is still being imported."""
     # Nothing here multiplies matrices in NumPy, and each thread that its BLAS starts spins first.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is imported stays; looking through it for cycles every 700 objects only takes time.
+    gc.set_threshold(50_000)
     try:
         from . import cli
 

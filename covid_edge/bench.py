@@ -24,7 +24,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -438,7 +438,7 @@ def _routed(bundle: Bundle, name: str) -> Bundle:
     """Return the bundle with a router that works as ever, but calls everything `name`."""
     router = bundle.router
     always = router._replace(labels=(name,) * len(router.labels), accept=0.0)
-    return replace(bundle, router=always)
+    return bundle._replace(router=always)
 
 
 def _row(

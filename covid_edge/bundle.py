@@ -5,7 +5,7 @@
 missing or of the wrong kind is a :class:`~covid_edge.errors.BundleError` naming the field. Fields
 that the device does not use (metrics, drift, training) are kept as they are in `Bundle.extra`.
 
-Most of its parts are named tuples: making a dataclass takes several times as long, which each new
+Its parts are named tuples: making a dataclass takes several times as long, which each new
 process would pay.
 """
 
@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -24,6 +23,8 @@ from .preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .interpreter import Interpreter
 
 __all__ = [
     "OPERATING_POINTS",
@@ -172,16 +173,14 @@ class Calibration(NamedTuple):
     fitted_on: str
 
 
-@dataclass(frozen=True)
-class Threshold:
+class Threshold(NamedTuple):
     """The positive label from this probability on, and how that was chosen."""
 
     value: float
     chosen: str
 
 
-@dataclass(frozen=True)
-class Conformal:
+class Conformal(NamedTuple):
     """Split-conformal bounds with a promise for each class (Vovk, 2012; "Mondrian").
 
     The positive label cannot be excluded from probability `covid_from` on, the negative one not up
@@ -252,8 +251,7 @@ class Checks(NamedTuple):
     turns: np.ndarray
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """One file of a modality's network, and how that very file's logits become answers.
 
     `target` is one of :data:`TARGETS`; `labels`, the modality's, are (negative, positive);
@@ -304,8 +302,7 @@ class Model:
         return (self.labels[probability >= self.threshold(operating_point)],)
 
 
-@dataclass(frozen=True)
-class Modality:
+class Modality(NamedTuple):
     """The network for one kind of scan, in one file or several. `labels` are (negative, positive).
 
     No two of `models` have the same target. The first is the one whose figures the model card
@@ -335,13 +332,25 @@ class Modality:
         """
         return (pixels, pixels[:, ::-1].copy()) if self.mirrored else (pixels,)
 
+    def logit(self, network: Interpreter, pixels: np.ndarray) -> float:
+        """Return the mean of a network's logits over all that it is to see of a scan.
+
+        Parameters
+        ----------
+        network : Interpreter
+            Of one of `models`.
+        pixels : ndarray of uint8, shape (height, width)
+            As `preprocess` says.
+        """
+        logits = [network.run(look).item() for look in self.looks(pixels)]
+        return sum(logits) / len(logits)
+
     def model(self, target: str) -> Model:
         """Return the file made for `target`; a KeyError if there is none."""
         return {model.target: model for model in self.models}[target]
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """A bundle whose bundle.json is sound and whose files are there.
 
     Load one with :meth:`Bundle.load`. File contents are not read until :meth:`ModelFile.check` or
@@ -427,10 +436,10 @@ class Bundle:
             A modality has no file for `target`.
         """
         modalities = {
-            name: replace(modality, models=(modality.model(target),))
+            name: modality._replace(models=(modality.model(target),))
             for name, modality in self.modalities.items()
         }
-        return replace(self, modalities=modalities)
+        return self._replace(modalities=modalities)
 
 
 def _folder(source: str | os.PathLike[str] | None) -> Path:

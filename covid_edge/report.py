@@ -118,7 +118,6 @@ def record(outcome: Prediction | ScanError | Study, bundle: dict[str, str]) -> d
 def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError | None]:
     """Return everything `covid-edge info` says, and what is wrong with it if anything is."""
     import platform
-    from dataclasses import asdict
 
     from . import imgproc
     from .interpreter import runtime, runtime_version
@@ -170,10 +169,10 @@ def describe(bundle: Bundle) -> tuple[dict[str, Any], BundleError | DeviceError 
                         model.target: {
                             "file": model.file.path.name,
                             "operating_points": {
-                                "balanced": asdict(model.balanced),
-                                "sensitive": asdict(model.sensitive),
+                                "balanced": model.balanced._asdict(),
+                                "sensitive": model.sensitive._asdict(),
                             },
-                            "conformal": asdict(model.conformal),
+                            "conformal": model.conformal._asdict(),
                         }
                         for model in modality.models
                     },

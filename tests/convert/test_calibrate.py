@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +42,7 @@ def drawn(rng, n, share=0.4, apart=1.5):
 
 def bounded(covid, scores, alpha):
     """The toy modality with conformal bounds set on these scans."""
-    return replace(MODEL, conformal=Conformal(**conformal(covid, scores, alpha)))
+    return MODEL._replace(conformal=Conformal(**conformal(covid, scores, alpha)))
 
 
 # Platt scaling
@@ -214,7 +213,7 @@ def test_bounds_exclude_more_as_alpha_grows(seed, n, first, second, said):
     # Sets nest, as long as the laxer bounds leave a label by themselves.
     if not lax["non_covid_to"] < said < lax["covid_from"]:
         larger, smaller = (
-            replace(MODEL, conformal=Conformal(**bounds)).possible(said, "conformal")
+            MODEL._replace(conformal=Conformal(**bounds)).possible(said, "conformal")
             for bounds in (strict, lax)
         )
         assert set(smaller) <= set(larger)
@@ -243,7 +242,7 @@ def test_half_is_where_balanced_accuracy_peaks_after_calibration():
     scaled = probability(logits, *platt(logits, covid))
     at = {
         threshold: threshold_figures(
-            covid, scaled, replace(MODEL, balanced=Threshold(threshold, ""))
+            covid, scaled, MODEL._replace(balanced=Threshold(threshold, ""))
         )["balanced"]["balanced_accuracy"]
         for threshold in (0.2, 0.35, 0.5, 0.65, 0.8)
     }

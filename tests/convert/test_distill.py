@@ -19,7 +19,7 @@ from covid_edge_convert.backbones import build_encoder
 from covid_edge_convert.bundle import write_bundle
 from covid_edge_convert.checkpoints import Checkpoints
 from covid_edge_convert.cli import cli
-from covid_edge_convert.data import MODALITIES, SPECS, load_pixels
+from covid_edge_convert.data import MODALITIES, load_pixels
 from covid_edge_convert.distill import TAUGHT, TaughtScans, Teacher, distill
 from covid_edge_convert.pretrain import TASKS, Schedule
 from covid_edge_convert.protocols import run_protocol
@@ -59,7 +59,7 @@ def students(toy_run, tmp_path_factory):
 def shown(toy_run, modality, **selected):
     """Table and pixels of scans as the toy networks look at them."""
     table = toy_run.scans.select(modality=modality, **selected)
-    return table, load_pixels(table, toy_run.recipe.spec(SPECS[modality]))
+    return table, load_pixels(table, toy_run.recipe.spec(modality))
 
 
 def test_what_is_taught_is_the_teachers_probability_mixed_with_the_label():
@@ -232,12 +232,12 @@ def test_a_teacher_that_looks_at_other_sizes_is_refused_before_anything_is_writt
 
 
 def test_a_student_may_look_at_smaller_scans_than_its_teacher(toy_run, tmp_path):
-    recipe = dataclasses.replace(
-        TINY, teacher=str(toy_run.bundle), input_size=32, schedule={"Tiny": "32x2"}
-    )
+    smaller = {"input_size": 32, "input_sizes": {"xray": 24}, "schedule": {"Tiny": "32x2"}}
+    recipe = dataclasses.replace(TINY, teacher=str(toy_run.bundle), **smaller)
     run = RunFolder(tmp_path / "run", adversarial=None)
     train(toy_run.scans, recipe, run, verbose=0)
     assert systems.fused("ct", recipe, run).input_shape == (1, 32, 32, 1)
+    assert systems.fused("xray", recipe, run).input_shape == (1, 24, 24, 1)
 
 
 def test_only_an_efficientnet_lite_begins_with_its_teachers_efficientnet(toy_run, tmp_path):

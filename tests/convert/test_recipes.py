@@ -35,9 +35,15 @@ def test_a_word_about_an_encoder_that_is_not_used_is_refused(field):
         changed(**{field: {"EfficientNetB7": "ct"}})
 
 
-def test_only_modalities_can_be_mirrored():
-    with pytest.raises(RecipeError, match="mirrored names CT; the modalities are xray, ct"):
-        changed(mirrored=("CT",))
+@pytest.mark.parametrize(("field", "value"), [("mirrored", ("CT",)), ("input_sizes", {"CT": 96})])
+def test_a_word_about_a_modality_that_is_not_there_is_refused(field, value):
+    with pytest.raises(RecipeError, match=f"{field} names CT; the modalities are xray, ct"):
+        changed(**{field: value})
+
+
+def test_a_modality_may_have_an_input_size_of_its_own():
+    recipe = changed(input_sizes={"xray": 96})
+    assert [recipe.spec(modality).size for modality in ("xray", "ct")] == [(96, 96), (64, 64)]
 
 
 def test_a_student_has_one_encoder_a_modality_and_mmtl_two():

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 
@@ -101,7 +100,7 @@ def test_a_bundle_without_a_recipe_is_refused_in_one_sentence(toy_run, tmp_path)
 def test_a_bundle_of_students_is_refused(toy_run):
     bundle = Bundle.load(toy_run.bundle)
     recipe = {**bundle.extra["training"]["recipe"], "teacher": "mmtl"}
-    bundle = dataclasses.replace(bundle, extra={"training": {"recipe": recipe}})
+    bundle = bundle._replace(extra={"training": {"recipe": recipe}})
     with pytest.raises(RecipeError, match="none of students"):
         recipe_of(bundle)
 

@@ -15,7 +15,7 @@ from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
 from covid_edge_convert import edgetpu, targets
 from covid_edge_convert.bundle import write_bundle
-from covid_edge_convert.data import MODALITIES, SPECS, load_pixels
+from covid_edge_convert.data import MODALITIES, load_pixels
 from covid_edge_convert.drift import BUDGET, DriftError
 from covid_edge_convert.parts import run_parts
 from covid_edge_convert.quantize import run_model
@@ -58,7 +58,7 @@ def test_the_default_is_what_a_bundle_is_made_of(toy_run):
 def test_every_target_answers_as_full_precision_does(toy_run, models, exported):
     for modality in MODALITIES:
         table = toy_run.scans.select(modality=modality, split="test")
-        pixels = load_pixels(table, toy_run.recipe.spec(SPECS[modality]))
+        pixels = load_pixels(table, toy_run.recipe.spec(modality))
         full = run_model(models / f"{modality}.fp32.tflite", pixels)[:, 0]
         half = run_model(models / f"{modality}.fp16.tflite", pixels)[:, 0]
         chip = run_parts(files(models, modality), pixels)[:, 0]
@@ -132,7 +132,7 @@ def test_the_device_answers_by_the_three_files(toy_run, models, bundled, monkeyp
     monkeypatch.setitem(delegates._TARGETS, ("cpu", None), ("edgetpu",))
     device = Predictor(bundled, modality=modality, force=True)
     table = toy_run.scans.select(modality=modality, split="test")
-    pixels = load_pixels(table, toy_run.recipe.spec(SPECS[modality]))
+    pixels = load_pixels(table, toy_run.recipe.spec(modality))
     calibration = device.models[modality].calibration
     logits = run_parts(files(models, modality), pixels)
     if modality == "ct":  # of which the toy's recipe wants the mirror image seen, too

@@ -16,7 +16,7 @@ from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
 from covid_edge_convert import systems
 from covid_edge_convert.bundle import write_bundle
-from covid_edge_convert.data import SPECS, DataError, load_pixels
+from covid_edge_convert.data import DataError, load_pixels
 from covid_edge_convert.drift import DriftError
 from covid_edge_convert.quantize import representative_rows, run_model
 from covid_edge_convert.recipes import RecipeError
@@ -38,7 +38,7 @@ def test_the_trained_networks_know_the_drawn_patches(toy_run, modality):
 @pytest.mark.parametrize("modality", ["xray", "ct"])
 def test_the_fp32_file_gives_the_keras_models_logits(toy_run, modality):
     table = toy_run.scans.select(modality=modality, split="test")
-    spec = toy_run.recipe.spec(SPECS[modality])
+    spec = toy_run.recipe.spec(modality)
     pixels = load_pixels(table, spec)
     model = systems.fused(modality, toy_run.recipe, toy_run.run)
     expected = [float(model(image[None, ..., None].astype(np.float32))[0, 0]) for image in pixels]

@@ -76,8 +76,8 @@ def answers(network: Path, entry: Modality, folder: Path, rows: list[dict[str, s
     """Logits of a TFLite file, now and on this machine."""
     interpreter = Interpreter(network, threads=2)
     scans = (read_scan(folder / row["file"]).pixels for row in rows)
-    looks = (entry.looks(preprocess(scan, entry.preprocess)) for scan in scans)
-    return np.array([np.mean([interpreter.run(one)[0] for one in each]) for each in looks])
+    seen = (preprocess(scan, entry.preprocess) for scan in scans)
+    return np.array([entry.logit(interpreter, pixels) for pixels in seen])
 
 
 def drawn_drift(entry: Modality, network: Path, rows: list[dict[str, str]]) -> float:

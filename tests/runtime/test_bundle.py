@@ -6,11 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import xxhash
 from hypothesis import given
@@ -249,7 +250,7 @@ def test_a_value_out_of_range_is_named(toy_copy, place, value, word):
     ],
 )
 def test_conformal_bounds_exclude_what_lies_beyond_them(bounds, probability, labels):
-    ct = replace(TOY_CT, conformal=Conformal(0.1, *bounds, ""))
+    ct = TOY_CT._replace(conformal=Conformal(0.1, *bounds, ""))
     assert ct.possible(probability, "conformal") == labels
 
 
@@ -260,13 +261,20 @@ def test_a_threshold_belongs_to_the_positive_label(point, threshold):
     assert TOY_CT.possible(math.nextafter(threshold, 0), point) == ("non-covid",)
 
 
+@pytest.mark.parametrize(("mirrored", "logit"), [(False, 7.0), (True, 8.0)])
+def test_a_mirror_image_counts_as_much_as_the_scan(mirrored, logit):
+    network = SimpleNamespace(run=lambda pixels: pixels[0, :1].astype(np.float32))
+    modality = Bundle.load(TOY).modalities["ct"]._replace(mirrored=mirrored)
+    assert modality.logit(network, np.uint8([[7, 8, 9]])) == logit
+
+
 unit = st.floats(0, 1)
 
 
 @given(unit, unit, unit, unit, unit, st.sampled_from(OPERATING_POINTS))
 def test_a_higher_probability_never_speaks_more_against_covid(p, q, low, high, threshold, point):
     bounds, middle = Conformal(0.1, low, high, ""), Threshold(threshold, "")
-    ct = replace(TOY_CT, conformal=bounds, balanced=middle, sensitive=middle)
+    ct = TOY_CT._replace(conformal=bounds, balanced=middle, sensitive=middle)
     # Ranks of the three answers: non-covid, both, covid.
     rank = [("non-covid",), ("non-covid", "covid"), ("covid",)].index
     assert rank(ct.possible(min(p, q), point)) <= rank(ct.possible(max(p, q), point))

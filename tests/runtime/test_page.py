@@ -163,9 +163,9 @@ def test_the_scale_shows_probability_threshold_and_what_is_answered_where(page_o
 def test_where_the_bounds_cross_the_threshold_parts_the_scale(page_of, predictor, answers):
     modality = predictor.bundle.modalities["xray"]
     model = modality.models[0]
-    crossed = replace(model, conformal=replace(model.conformal, covid_from=0.8, non_covid_to=0.3))
-    modalities = {"xray": replace(modality, models=(crossed,))}
-    tree = Tree(page_of(answers[0], bundle=replace(predictor.bundle, modalities=modalities)))
+    crossed = model._replace(conformal=model.conformal._replace(covid_from=0.8, non_covid_to=0.3))
+    modalities = {"xray": modality._replace(models=(crossed,))}
+    tree = Tree(page_of(answers[0], bundle=predictor.bundle._replace(modalities=modalities)))
     zones = [rect for rect in tree.all("rect") if "x" in rect]
     assert [zone["class"] for zone in zones] == ["non-covid", "covid"]
     assert zones[1]["x"] == "50.00%"
@@ -228,7 +228,7 @@ def test_names_and_reasons_are_escaped(page_of, answers, name):
 
 
 def test_what_the_bundle_says_is_escaped(page_of, predictor, answers):
-    bundle = replace(predictor.bundle, notice="<b>Not</b>", name="<i>toy</i>")
+    bundle = predictor.bundle._replace(notice="<b>Not</b>", name="<i>toy</i>")
     tree = Tree(page_of(*answers, bundle=bundle))
     assert not tree.all("b") + tree.all("i")
 
