@@ -18,7 +18,7 @@ import numpy as np
 from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
 from covid_edge_convert.bundle import amended, file_entry
-from covid_edge_convert.warm_start import constant
+from covid_edge_convert.tflite_file import constant, kind_of, parse
 
 # Fields in the vtables of TensorFlow Lite's schema: SubGraph.outputs and SignatureDef.outputs.
 _OUTPUTS, _SIGNATURE_OUTPUTS = 8, 6
@@ -77,7 +77,7 @@ def with_outputs(content: bytes, tensors: list[int]) -> bytes:
     tensors : list of int
         Numbers of tensors in the graph. In the signature they are ``explain_0``, ``explain_1``...
     """
-    from tensorflow.lite.python import schema_py_generated as schema
+    from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
     graph = model.Subgraphs(0)
@@ -166,13 +166,10 @@ class Graph:
     """
 
     def __init__(self, content: bytes, name: str) -> None:
-        from tensorflow.lite.python import schema_py_generated as schema
-
         self.name = name
-        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        self.model = parse(content)
         self.graph = self.model.subgraphs[0]
         self.makers = {int(o): op for op in self.graph.operators for o in op.outputs}
-        self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 
     def plan(self) -> dict:
         """See `head_plan`."""
@@ -220,8 +217,7 @@ class Graph:
             tensor = int(operator.inputs[0])
 
     def kind(self, operator) -> str:
-        code = self.model.operatorCodes[operator.opcodeIndex]
-        return self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return kind_of(self.model, operator)
 
     def constant(self, tensor: int) -> int:
         """The constant that a tensor is, or (weights in float16) is made of."""

@@ -34,9 +34,9 @@ from covid_edge_convert.pretrain import some
 from covid_edge_convert.protocols import fold_folder
 from covid_edge_convert.recipes import ROLES, Recipe, RecipeError
 from covid_edge_convert.runs import RunFolder
-from covid_edge_convert.tflite_file import kind_of, read_model
+from covid_edge_convert.tflite_file import constant, kind_of, read_model
 from covid_edge_convert.train import Views, encoder_view, fit, measure_mixing
-from covid_edge_convert.warm_start import WarmStartError, constant, start_from_tflite
+from covid_edge_convert.warm_start import WarmStartError, start_from_tflite
 
 TARGETS = ("fp32", "cpu-int8")  # whose files hold weights to begin with, the better first
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from ai_edge_litert.schema_py_generated import TensorType
 
 from covid_edge.errors import CovidEdgeError
-from covid_edge_convert.tflite_file import kind_of, read_model
+from covid_edge_convert.tflite_file import constant, kind_of, read_model
 
 STATISTICS_BATCH = 8  # scans at a time: every BatchNorm's input is held at once
 
@@ -142,19 +141,3 @@ def _read(path: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             if norm is not None:
                 found.setdefault(norm[1], []).append(constants[0].ravel())
     return {name: tuple(values) for name, values in found.items()}
-
-
-def constant(tensor, data: np.ndarray) -> np.ndarray:
-    """What a stored constant stands for: float32, from its TensorT and its bytes."""
-    kinds = {TensorType.FLOAT32: "<f4", TensorType.INT8: "i1", TensorType.INT32: "<i4"}
-    values = data.view(kinds[tensor.type]).reshape(tensor.shape)
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None:
-        return values.astype(np.float32)
-    shape = [1] * values.ndim
-    if len(quantization.scale) > 1:
-        shape[quantization.quantizedDimension] = -1
-    scale, zero = (
-        np.asarray(part).reshape(shape) for part in (quantization.scale, quantization.zeroPoint)
-    )
-    return ((values.astype(np.float64) - zero) * scale).astype(np.float32)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Build covid-edge for 64-bit Arm, test its kernels there and predict, all on an x86-64 Debian:
 #
-#     sudo PYTHON=.venv/bin/python tests/arm64/chroot.sh FOLDER
+#     sudo PYTHON=.venv/bin/python tests/arm64/chroot.sh FOLDER [SCAN...]
 #
 # FOLDER becomes a Debian of arm64 (1 GB; kept, so that the next run is quicker), whose programs
-# qemu runs. PYTHON is one that covid_edge is installed for, to compare answers with. Needs root,
-# the internet, and debootstrap, qemu-user-static and binfmt-support installed.
+# qemu runs. PYTHON is one that covid_edge is installed for, to compare answers with: on the SCANs
+# (names must differ), or on the two drawn ones. Needs root, the internet, and debootstrap,
+# qemu-user-static and binfmt-support installed.
 set -euo pipefail
-root="$(realpath -m "${1:?tests/arm64/chroot.sh FOLDER}")"
+root="$(realpath -m "${1:?tests/arm64/chroot.sh FOLDER [SCAN...]}")"
 here="$(cd "$(dirname "$0")/../.." && pwd)"
 python="$(realpath -s "$(command -v "${PYTHON:-python3}")")"
 
@@ -64,9 +65,15 @@ on_arm /bin/sh -c 'cd /source/tests && exec /venv/bin/python -m pytest -q -p no:
 step "predict"
 on_arm /venv/bin/covid-edge info
 on_arm /venv/bin/covid-edge predict /source/examples/ct.png /source/examples/xray.png
-on_arm /venv/bin/python /source/tests/arm64/answers.py /source/examples/{ct,xray}.png \
+step "the same scans here and there"
+scans=("${@:2}")
+[ ${#scans[@]} -gt 0 ] || scans=("$here"/examples/{ct,xray}.png)
+rm -rf "$root/scans"
+mkdir "$root/scans"
+cp "${scans[@]}" "$root/scans"
+on_arm /bin/sh -c 'exec /venv/bin/python /source/tests/arm64/answers.py /scans/*' \
     >"$root/there.json"
 cd "$root"
-"$python" "$here/tests/arm64/answers.py" "$here"/examples/{ct,xray}.png >"$root/here.json"
+"$python" "$here/tests/arm64/answers.py" scans/* >here.json
 "$python" "$here/tests/arm64/answers.py" --compare here.json there.json
 step "done"
