@@ -290,7 +290,8 @@ def model_card(manifest: dict) -> str:
     for key, part in manifest["modalities"].items():
         height, width = part["preprocess"]["size"]
         sizes.setdefault(f"{height} x {width}", []).append(_NAMES[key])
-    pixels = ", ".join(f"{size} ({' and '.join(names)})" for size, names in sizes.items())
+    of = {size: f" ({' and '.join(names)})" for size, names in sizes.items()}
+    pixels = ", ".join(size + of[size] * (len(sizes) > 1) for size in sizes)
     lines += [
         "",
         f"The graphs take {pixels} grey pixels"

@@ -14,6 +14,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from covid_edge.bundle import Bundle
 from covid_edge.errors import UsageError
@@ -77,8 +78,6 @@ def with_outputs(content: bytes, tensors: list[int]) -> bytes:
     tensors : list of int
         Numbers of tensors in the graph. In the signature they are ``explain_0``, ``explain_1``...
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     model = schema.Model.GetRootAs(content, 0)
     graph = model.Subgraphs(0)
     outputs = [*map(int, graph.OutputsAsNumpy()), *tensors]

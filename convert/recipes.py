@@ -36,9 +36,9 @@ class Recipe:
 
     ``encoders`` names the task-specific and the shared encoder of each modality; a student's is
     one. ``teacher`` is what students learn from: the name of a bundle that ships, or its folder.
-    ``input_size`` is the device's (the paper's 224); ``input_sizes`` names those of the modalities
-    where it differs. Encoders named in ``halved`` look at half of it: the graph itself takes the
-    mean of each 2x2 block.
+    ``input_size`` is the device's (the paper's 224); ``input_sizes`` names the modalities whose
+    students look at another. Encoders named in ``halved`` look at half of it: the graph itself
+    takes the mean of each 2x2 block.
     ``schedule`` names, per encoder, the sizes of its pretraining epochs (``"80x4,112x5"``).
     ``start`` says what an encoder begins with, where it is not with random weights: ``imagenet``
     (`covid_edge_convert.imagenet`), a student's ``teacher`` (`covid_edge_convert.lighten`), the
@@ -112,6 +112,13 @@ class Recipe:
                     f"{kind} names {', '.join(names)}; the modalities are "
                     f"{', '.join(self.encoders)}"
                 )
+        for side in (self.input_size, *self.input_sizes.values()):
+            if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+                raise RecipeError(f"an input size is a whole number of pixels, not {side!r}")
+        if self.teacher is None and self.input_sizes:
+            raise RecipeError(
+                "without a teacher input_sizes are not taken: encoders learn from all modalities"
+            )
         for name in wanted:
             self.sizes(name)
 
@@ -228,8 +235,8 @@ PRESETS = {
         encoders=dict.fromkeys(PAPER_ENCODERS, ("EfficientNetLite0",)),
         schedule={"EfficientNetLite0": "224x8"},
         teacher="mmtl",
-        # Taught at 224; so each takes less than a quarter of its teacher's time. A CT slice of 184
-        # drifts too far in int8, and its teacher takes twice as long, since it looks twice.
+        # Taught at 224; so each takes a quarter of its teacher's time or less. At 184 pixels CT
+        # drifts too far in int8, and it has the time: its teacher looks twice.
         input_size=192,
         input_sizes={"xray": 184},
         start={"EfficientNetLite0": "teacher"},

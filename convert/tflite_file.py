@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from covid_edge.errors import CovidEdgeError
 
+# NumPy's names of what constants are stored as.
 STORED = {
     schema.TensorType.FLOAT32: "<f4",
     schema.TensorType.INT8: "i1",
@@ -51,12 +52,7 @@ def kind_of(model: schema.ModelT, operator) -> str:
 
 def constant(tensor, data: np.ndarray) -> np.ndarray:
     """What a stored constant stands for: float32, from its TensorT and its bytes."""
-    kinds = {
-        schema.TensorType.FLOAT32: "<f4",
-        schema.TensorType.INT8: "i1",
-        schema.TensorType.INT32: "<i4",
-    }
-    values = data.view(kinds[tensor.type]).reshape(tensor.shape)
+    values = data.view(STORED[tensor.type]).reshape(tensor.shape)
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None:
         return values.astype(np.float32)

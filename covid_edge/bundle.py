@@ -5,7 +5,7 @@
 missing or of the wrong kind is a :class:`~covid_edge.errors.BundleError` naming the field. Fields
 that the device does not use (metrics, drift, training) are kept as they are in `Bundle.extra`.
 
-Its parts are named tuples: making a dataclass takes several times as long, which each new
+It is named tuples throughout: making a dataclass takes several times as long, which each new
 process would pay.
 """
 
@@ -24,7 +24,7 @@ from .preprocess import PreprocessSpec
 if TYPE_CHECKING:
     import numpy as np
 
-    from .interpreter import Interpreter
+    from .interpreter import Chain, GpuNetwork, Interpreter
 
 __all__ = [
     "OPERATING_POINTS",
@@ -332,15 +332,20 @@ class Modality(NamedTuple):
         """
         return (pixels, pixels[:, ::-1].copy()) if self.mirrored else (pixels,)
 
-    def logit(self, network: Interpreter, pixels: np.ndarray) -> float:
+    def logit(self, network: Interpreter | Chain | GpuNetwork, pixels: np.ndarray) -> float:
         """Return the mean of a network's logits over all that it is to see of a scan.
 
         Parameters
         ----------
-        network : Interpreter
+        network : Interpreter, Chain or GpuNetwork
             Of one of `models`.
         pixels : ndarray of uint8, shape (height, width)
             As `preprocess` says.
+
+        Returns
+        -------
+        float
+            What a Predictor calibrates; it also asks for more between the looks.
         """
         logits = [network.run(look).item() for look in self.looks(pixels)]
         return sum(logits) / len(logits)

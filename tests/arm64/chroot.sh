@@ -12,6 +12,14 @@ root="$(realpath -m "${1:?tests/arm64/chroot.sh FOLDER [SCAN...]}")"
 here="$(cd "$(dirname "$0")/../.." && pwd)"
 python="$(realpath -s "$(command -v "${PYTHON:-python3}")")"
 
+scans=("${@:2}")
+[ ${#scans[@]} -gt 0 ] || scans=("$here"/examples/{ct,xray}.png)
+for scan in "${scans[@]}"; do
+    [ -f "$scan" ] || { echo "$scan is no file: name scans"; exit 2; }
+done
+twice="$(basename -a -- "${scans[@]}" | sort | uniq -d)"
+[ -z "$twice" ] || { echo "more than one scan is called" $twice; exit 2; }
+
 if [ -z "${IN_NAMESPACE:-}" ]; then  # what is mounted below goes when this script ends
     IN_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
 fi
@@ -66,14 +74,12 @@ step "predict"
 on_arm /venv/bin/covid-edge info
 on_arm /venv/bin/covid-edge predict /source/examples/ct.png /source/examples/xray.png
 step "the same scans here and there"
-scans=("${@:2}")
-[ ${#scans[@]} -gt 0 ] || scans=("$here"/examples/{ct,xray}.png)
-rm -rf "$root/scans"
-mkdir "$root/scans"
-cp "${scans[@]}" "$root/scans"
-on_arm /bin/sh -c 'exec /venv/bin/python /source/tests/arm64/answers.py /scans/*' \
-    >"$root/there.json"
+copies="$(mktemp -d "$root/scans.XXXXXX")"
+trap 'rm -r "$copies"' EXIT
+cp -- "${scans[@]}" "$copies"
+on_arm /bin/sh -c 'exec /venv/bin/python /source/tests/arm64/answers.py "$0"/*' \
+    "/${copies##*/}" >"$root/there.json"
 cd "$root"
-"$python" "$here/tests/arm64/answers.py" scans/* >here.json
+"$python" "$here/tests/arm64/answers.py" "$copies"/* >here.json
 "$python" "$here/tests/arm64/answers.py" --compare here.json there.json
 step "done"

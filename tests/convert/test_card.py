@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card says what the networks began with."""
+"""The card says what bundle.json holds, and what the networks began with."""
+
+import json
 
 import pytest
 
-from covid_edge_convert.card import _beginnings
+from covid_edge_convert.card import _beginnings, model_card
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,8 @@ def test_encoders_of_one_beginning_are_told_together():
 def test_an_earlier_bundle_is_told_by_what_bundle_json_says_of_it():
     text = _beginnings({"ResNet50": "mmtl/xray.int8.tflite"}, "0.2.0, trained from scratch")
     assert "an earlier bundle (0.2.0, trained from scratch)." in text
+
+
+def test_the_card_of_a_shipped_bundle_is_what_its_bundle_json_says(each_shipped):
+    manifest = json.loads((each_shipped / "bundle.json").read_text(encoding="utf-8"))
+    assert (each_shipped / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(manifest)

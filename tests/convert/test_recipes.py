@@ -41,9 +41,20 @@ def test_a_word_about_a_modality_that_is_not_there_is_refused(field, value):
         changed(**{field: value})
 
 
-def test_a_modality_may_have_an_input_size_of_its_own():
-    recipe = changed(input_sizes={"xray": 96})
+def test_the_student_of_a_modality_may_have_an_input_size_of_its_own():
+    recipe = dataclasses.replace(PRESETS["lite"], input_size=64, input_sizes={"xray": 96})
     assert [recipe.spec(modality).size for modality in ("xray", "ct")] == [(96, 96), (64, 64)]
+
+
+def test_only_students_have_input_sizes_of_their_modality():
+    with pytest.raises(RecipeError, match="without a teacher input_sizes are not taken"):
+        changed(input_sizes={"xray": 96})
+
+
+@pytest.mark.parametrize("side", [0, True, "64", 64.0])
+def test_an_input_size_that_is_no_number_of_pixels_is_refused(side):
+    with pytest.raises(RecipeError, match="an input size is a whole number of pixels, not"):
+        changed(input_size=side)
 
 
 def test_a_student_has_one_encoder_a_modality_and_mmtl_two():
