@@ -56,11 +56,14 @@ def faithfulness(name: str, bundle: Bundle, files: list[Path]) -> None:
     seen = np.stack([preprocess(pixels, spec) for pixels in scans])
     full = restored(model.file.path, recipe["encoders"][name], recipe["halved"], seen[:16])
 
+    def calibrated(logit: float) -> float:
+        return calibration.scale * logit + calibration.bias
+
     def of_look(pixels: np.ndarray) -> float:
-        return calibration.scale * network.run(pixels).item() + calibration.bias
+        return calibrated(network.run(pixels).item())
 
     def log_odds(pixels: np.ndarray) -> float:
-        return calibration.scale * modality.logit(network, pixels) + calibration.bias
+        return calibrated(modality.logit(network, pixels))
 
     def upright(maps: list[np.ndarray]) -> np.ndarray:
         """The mean of the scan's map and of its mirror image's, if that was seen."""

@@ -286,12 +286,14 @@ def model_card(manifest: dict) -> str:
     mirrored = " and ".join(
         _NAMES[k] for k, part in manifest["modalities"].items() if part["mirrored"]
     )
-    sizes: dict[str, list[str]] = {}
-    for key, part in manifest["modalities"].items():
-        height, width = part["preprocess"]["size"]
-        sizes.setdefault(f"{height} x {width}", []).append(_NAMES[key])
-    of = {size: f" ({' and '.join(names)})" for size, names in sizes.items()}
-    pixels = ", ".join(size + of[size] * (len(sizes) > 1) for size in sizes)
+    sizes = {
+        _NAMES[k]: "{} x {}".format(*part["preprocess"]["size"])
+        for k, part in manifest["modalities"].items()
+    }
+    if len(set(sizes.values())) == 1:
+        pixels = next(iter(sizes.values()))
+    else:
+        pixels = ", ".join(f"{size} ({name})" for name, size in sizes.items())
     lines += [
         "",
         f"The graphs take {pixels} grey pixels"

@@ -65,7 +65,7 @@ def find_teacher(recipe: Recipe) -> Bundle:
         if seen is None or seen.size < spec.size or replace(seen, size=spec.size) != spec:
             raise RecipeError(
                 f"{bundle.path} does not look at {modality} as this recipe does "
-                f"({recipe.side(modality)} pixels a side, or more); name another --teacher."
+                f"({spec.size[0]} pixels a side, or more); name another --teacher."
             )
     if (bundle.router.preprocess, bundle.router.labels) != (SPEC, LABELS):
         raise RecipeError(f"{bundle.path} has another kind of router; name another --teacher.")

@@ -40,7 +40,7 @@ def whole_student(modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     return for_chip(load_student(modality, recipe, run), scan_input(modality, recipe))
 
 
-def encoder_part(name: str, modality: str, recipe: Recipe, run: RunFolder) -> keras.Model:
+def encoder_part(modality: str, name: str, recipe: Recipe, run: RunFolder) -> keras.Model:
     """Encoder: (1, s, s, 1) **scan** → (1, features), as the chip takes it."""
     scan = scan_input(modality, recipe)
     pixels = keras.layers.AveragePooling2D(2)(scan) if name in recipe.halved else scan

@@ -153,13 +153,9 @@ class Recipe:
             module_rate=self.deep_rate,
         )
 
-    def side(self, modality: str) -> int:
-        """Pixels a side of what the networks of a modality take."""
-        return self.input_sizes.get(modality, self.input_size)
-
     def spec(self, modality: str) -> PreprocessSpec:
         """The paper's preprocessing of a modality, at this recipe's input size."""
-        side = self.side(modality)
+        side = self.input_sizes.get(modality, self.input_size)
         return dataclasses.replace(SPECS[modality], size=(side, side))
 
     def save(self, path: Path) -> None:

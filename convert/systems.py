@@ -77,8 +77,7 @@ def scan_input(modality: str, recipe: Recipe):
     A fixed batch keeps SHAPE and PACK out of EfficientNet's squeeze-and-excitation blocks, which
     accelerators refuse.
     """
-    side = recipe.side(modality)
-    return keras.Input(batch_shape=(1, side, side, 1), name="scan")
+    return keras.Input(batch_shape=(1, *recipe.spec(modality).size, 1), name="scan")
 
 
 def answer(modality: str, recipe: Recipe, run: RunFolder, pooled):

@@ -250,7 +250,7 @@ def _parts(source: _Source, folder: Path) -> tuple[list[Path], Callable, list[di
     scans = as_input(source.chosen)
     layers, features, ranges = [], {}, {}
     for role, name in zip(ROLES, recipe.encoders[modality]):
-        encoder = parts.encoder_part(name, modality, recipe, run)
+        encoder = parts.encoder_part(modality, name, recipe, run)
         calibrated = write_int8(encoder, scans, files[role], for_chip=True)
         layers += layer_noise(calibrated, files[role].read_bytes(), _some(scans))
         entry = parts.FEATURES[role]

@@ -12,17 +12,17 @@ root="$(realpath -m "${1:?tests/arm64/chroot.sh FOLDER [SCAN...]}")"
 here="$(cd "$(dirname "$0")/../.." && pwd)"
 python="$(realpath -s "$(command -v "${PYTHON:-python3}")")"
 
+if [ -z "${IN_NAMESPACE:-}" ]; then  # what is mounted below goes when this script ends
+    IN_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+
 scans=("${@:2}")
 [ ${#scans[@]} -gt 0 ] || scans=("$here"/examples/{ct,xray}.png)
 for scan in "${scans[@]}"; do
     [ -f "$scan" ] || { echo "$scan is no file: name scans"; exit 2; }
 done
 twice="$(basename -a -- "${scans[@]}" | sort | uniq -d)"
-[ -z "$twice" ] || { echo "more than one scan is called" $twice; exit 2; }
-
-if [ -z "${IN_NAMESPACE:-}" ]; then  # what is mounted below goes when this script ends
-    IN_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
-fi
+[ -z "$twice" ] || { echo "more than one scan is called $twice"; exit 2; }
 
 # binfmt_misc with the flag F: the kernel holds qemu open, so that a chroot need not contain it.
 binfmt=/proc/sys/fs/binfmt_misc
